@@ -1,0 +1,1 @@
+"""Schemas that parts of the application share. They import nothing else of the package."""
