@@ -1,0 +1,1 @@
+"""The layered configuration: read, validated, explained, switched, backed up and restored."""
