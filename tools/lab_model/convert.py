@@ -1,8 +1,8 @@
 """Convert a GGUF model to safetensors and try it. Runs alone, inside the conversion environment.
 
-``python convert.py DIRECTORY FILE.gguf OUTPUT`` writes the weights as float16, the tokenizer, its chat template and
-the generation settings. The source is Q4_1: a float16 scale and offset for each 32 weights, which float16 holds
-with a third of bfloat16's rounding error at the same 2 bytes per weight.
+``python convert.py DIRECTORY FILE.gguf OUTPUT`` writes the weights as float16, the tokenizer, its chat
+template and the generation settings. The source is Q4_1, a float16 scale and offset for each 32 weights:
+float16 holds the product with an eighth of bfloat16's rounding error, in the same 2 bytes per weight.
 """
 
 from __future__ import annotations
@@ -35,19 +35,26 @@ def convert(directory: str, name: str, output: Path) -> None:
 
 def for_older_releases(output: Path) -> None:
     """Say what transformers 5 names anew also in the words of transformers 4, which older engines use."""
-    update_json(output / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
     config = json.loads((output / "config.json").read_text())
-    rope = config["rope_parameters"]["rope_theta"]
-    update_json(output / "config.json", {"rope_theta": rope, "torch_dtype": config["dtype"]})
+    del config["_name_or_path"]
+    names = {"rope_theta": config["rope_parameters"]["rope_theta"], "torch_dtype": config["dtype"]}
+    write_json(output / "config.json", config | names)
+    tokenizer = json.loads((output / "tokenizer_config.json").read_text())
+    for key in ("is_local", "local_files_only"):  # of the conversion, not of the model
+        tokenizer.pop(key, None)
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config["max_position_embeddings"],
+    }
+    write_json(output / "tokenizer_config.json", tokenizer | settings)
 
 
-def update_json(path: Path, values: dict[str, Any]) -> None:
-    content = json.loads(path.read_text()) | values
+def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def ask(output: Path) -> str:
-    """What the converted model answers to the lab's question, computed in float32, always the likeliest token."""
+    """What the converted model answers to the lab's question in float32, always the likeliest token."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -36,7 +36,7 @@ def find_uv() -> str:
 
 
 def find_links() -> list[str]:
-    """The find-links places of pip on this machine: its environment variable, else its configuration files."""
+    """The find-links places of pip on this machine: its environment variable, else its configuration."""
     if value := os.environ.get("PIP_FIND_LINKS"):
         return value.split()
     pip = shutil.which("pip3") or shutil.which("pip")
@@ -50,8 +50,8 @@ def find_links() -> list[str]:
 def package_sources(places: Sequence[str]) -> list[str]:
     """uv's options for where packages come from, besides its own configuration.
 
-    PyTorch's index is added only where no find-links place can have the CPU build: every file is checked against
-    the lock's hashes, so a second index can add a package but not replace one.
+    PyTorch's index is added only where no find-links place can have the CPU build: every file is checked
+    against the lock's hashes, so a second index can add a package but not replace one.
     """
     options = [word for place in places for word in ("--find-links", place)]
     remote = any(urlsplit(place).scheme not in ("", "file") for place in places)
@@ -86,7 +86,7 @@ def make_environment(path: Path, lock: Path) -> Path:
             run_uv("venv", "--quiet", "--relocatable", "--python", PYTHON, str(made))
         except LabModelError as error:
             raise LabModelError(
-                f"the conversion needs CPython {PYTHON}, because the lock's CPU build of torch is for no other: "
+                f"the conversion needs CPython {PYTHON}: the lock's CPU build of torch is for no other; "
                 f"install python{PYTHON}, or let uv do it ('uv python install {PYTHON}')\n{error}"
             ) from error
         options = ["--quiet", "--no-deps", "--require-hashes", *package_sources(find_links())]

@@ -25,7 +25,7 @@ _LONGEST_PATH = 1024
 
 
 class ManifestError(Exception):
-    """A manifest, or the tree that it describes, cannot be used; the message names the file and the remedy."""
+    """A manifest, or the tree that it describes, cannot be used; the message names file and remedy."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of one model version, sorted by path. `source` says where they came from and is not hashed."""
+    """The files of one model version, sorted by path. `source` says where they came from, unhashed."""
 
     files: Tuple[FileEntry, ...]
     source: Dict[str, Any] = field(default_factory=dict, compare=False)
@@ -118,7 +118,7 @@ def parse_manifest(text: str, origin: str) -> Manifest:
         raise ManifestError(f"{origin}: {error}") from error
     if data.get("version", manifest.version) != manifest.version:
         raise ManifestError(
-            f"{origin} says version {data['version']!r}, but its files make {manifest.version}: it was altered"
+            f"{origin} says version {data['version']!r}, but its files make {manifest.version}: it is altered"
         )
     return manifest
 
@@ -225,7 +225,7 @@ def differences(expected: Manifest, found: Manifest) -> List[str]:
 
 
 def compare_summary(before: Optional[Manifest], after: Optional[Manifest]) -> Dict[str, List[str]]:
-    """The paths that were added, removed and changed between two versions; None is a version without files."""
+    """The paths that were added, removed and changed between two versions; None has no files."""
     old = before.by_path() if before else {}
     new = after.by_path() if after else {}
     return {
