@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import grp
 import hashlib
 import os
@@ -20,13 +20,14 @@ _HIGHEST_ID = 2**32 - 2
 _MODE = re.compile(r"\A(?:0o)?[0-7]{3,4}\Z")
 
 
-def parse_mode(text: str) -> int:
-    """An octal mode such as ``0750`` as a number. Raises ValueError that names the text and the remedy."""
-    if not _MODE.match(text):
-        raise ValueError(
-            f"mode {text!r} is not an octal mode: write three or four octal digits in quotes, such as '0750'"
-        )
-    return int(text.replace("o", ""), 8)
+def parse_mode(value: object) -> int:
+    """An octal mode such as ``"0750"`` as a number. Raises ValueError that names the value and the remedy.
+
+    Numbers are refused: YAML reads an unquoted ``0770`` as 504 and an unquoted ``770`` as 770.
+    """
+    if not isinstance(value, str) or not _MODE.match(value):
+        raise ValueError(f"mode {value!r} is not an octal mode in quotes: write it like '0750'")
+    return int(value.replace("o", ""), 8)
 
 
 def format_mode(mode: int) -> str:
@@ -83,11 +84,10 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: str, data: bytes, *, mode: int, uid: int = -1, gid: int = -1) -> None:
-    """Replace the file by one with this content, mode and owner: a reader sees the old one or the new one, whole.
+def stage_file(path: str, data: bytes, *, mode: int, uid: int = -1, gid: int = -1) -> str:
+    """Write what is to become `path` beside it, durably, and return that temporary path, ready for a rename.
 
-    A uid or gid of -1 leaves the one that a new file of this process gets. Where `path` is a symbolic link,
-    the link itself is replaced. Raises OSError; the old file is then untouched and no temporary file is left.
+    A uid or gid of -1 leaves the one that a new file of this process gets. Raises OSError and leaves nothing.
     """
     directory, name = os.path.split(path)
     # mkstemp makes the file with mode 0600, so that a secret is never readable on its way.
@@ -96,20 +96,64 @@ def write_atomic(path: str, data: bytes, *, mode: int, uid: int = -1, gid: int =
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
-            if uid != -1 or gid != -1:
-                os.fchown(stream.fileno(), uid, gid)
-            os.fchmod(stream.fileno(), mode)  # after the owner: chown clears the set-id bits
+            _set_access(stream.fileno(), mode, uid, gid)
             os.fsync(stream.fileno())
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return temporary
+
+
+def write_atomic(path: str, data: bytes, *, mode: int, uid: int = -1, gid: int = -1) -> None:
+    """Replace the file by one with this content, mode and owner: a reader sees the old or the new one, whole.
+
+    A uid or gid of -1 leaves the one that a new file of this process gets. Where `path` is a symbolic link,
+    the link itself is replaced. Raises OSError; the old file is then untouched and no temporary file is left.
+    """
+    temporary = stage_file(path, data, mode=mode, uid=uid, gid=gid)
+    try:
         os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        os.unlink(temporary)
         raise
-    sync_directory(directory)
+    sync_directory(os.path.dirname(path))
+
+
+def make_directory(path: str, *, mode: int, uid: int = -1, gid: int = -1) -> None:
+    """Make a directory that has its mode and owner from the moment it can be seen. Its parent must exist.
+
+    Raises OSError, such as where `path` exists.
+    """
+    parent, name = os.path.split(path.rstrip("/"))
+    if os.path.lexists(path):  # rename would replace an empty directory
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+    temporary = tempfile.mkdtemp(dir=parent or ".", prefix=f".{name}.")
+    try:
+        set_access(temporary, mode=mode, uid=uid, gid=gid)
+        os.rename(temporary, path)
+    except BaseException:
+        os.rmdir(temporary)
+        raise
+    sync_directory(parent)
+
+
+def set_access(path: str, *, mode: int, uid: int = -1, gid: int = -1) -> None:
+    """Set mode and owner of a file or directory. Raises OSError, ELOOP where it is a symbolic link."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        _set_access(descriptor, mode, uid, gid)
+    finally:
+        os.close(descriptor)
+
+
+def _set_access(descriptor: int, mode: int, uid: int, gid: int) -> None:
+    if uid != -1 or gid != -1:
+        os.fchown(descriptor, uid, gid)
+    os.fchmod(descriptor, mode)  # after the owner: chown clears the set-id bits
 
 
 def replace_link(link: str, target: str) -> None:
-    """Point the symbolic link at `target` in one step. Raises OSError, such as where `link` is a directory."""
+    """Point the symbolic link at `target` in one step. Raises OSError, as where `link` is a directory."""
     directory, name = os.path.split(link)
     temporary = os.path.join(directory, f".{name}.{secrets.token_hex(8)}")
     os.symlink(target, temporary)

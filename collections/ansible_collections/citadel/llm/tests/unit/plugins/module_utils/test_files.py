@@ -21,8 +21,8 @@ def test_parse_mode(text: str, mode: int) -> None:
     assert _files.parse_mode(text) == mode
 
 
-@pytest.mark.parametrize("text", ["", "7", "0788", "u=rwx", "488\n", "-750", "07500"])
-def test_parse_mode_refuses(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "7", "0788", "u=rwx", "488\n", "-750", "07500", 504, None])
+def test_parse_mode_refuses(text: object) -> None:
     with pytest.raises(ValueError, match="octal"):
         _files.parse_mode(text)
 
@@ -119,3 +119,22 @@ def test_sha256_file(tmp_path: Path) -> None:
     data = os.urandom(3 << 20)
     (tmp_path / "file").write_bytes(data)
     assert _files.sha256_file(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+def test_make_directory(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    _files.make_directory(str(path), mode=0o2750)
+    assert path.stat().st_mode & 0o7777 == 0o2750
+    with pytest.raises(FileExistsError):
+        _files.make_directory(str(path), mode=0o700)
+    assert path.stat().st_mode & 0o7777 == 0o2750
+    assert os.listdir(tmp_path) == ["new"]
+
+
+def test_set_access_does_not_follow_links(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(target)
+    with pytest.raises(OSError, match="symbolic links"):
+        _files.set_access(str(tmp_path / "link"), mode=0o777)
+    assert target.stat().st_mode & 0o777 == 0o700
