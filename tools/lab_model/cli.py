@@ -139,7 +139,12 @@ def run_converter(interpreter: Path, gguf: Path, made: Path) -> str:
         gguf.name,
         str(made),
     ]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TQDM_DISABLE": "1",
+    }
     run = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
     if run.returncode != 0:
         raise LabModelError(f"the conversion failed:\n{run.stderr.strip()[-3000:]}")

@@ -36,7 +36,7 @@ def convert(directory: str, name: str, output: Path) -> None:
 def for_older_releases(output: Path) -> None:
     """Say what transformers 5 names anew also in the words of transformers 4, which older engines use."""
     config = json.loads((output / "config.json").read_text())
-    del config["_name_or_path"]
+    config.pop("_model_name_or_path", None)  # the title of a checkpoint that nobody can look up
     names = {"rope_theta": config["rope_parameters"]["rope_theta"], "torch_dtype": config["dtype"]}
     write_json(output / "config.json", config | names)
     tokenizer = json.loads((output / "tokenizer_config.json").read_text())
