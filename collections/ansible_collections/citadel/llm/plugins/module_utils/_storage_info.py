@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -16,11 +17,13 @@ from ansible_collections.citadel.llm.plugins.module_utils._storage_info_devices 
 MIB = 1 << 20
 # File systems that hold no data of their own, and automount points, which a look would mount.
 PSEUDO = frozenset(
-    "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fuse.gvfsd-fuse fuse.lxcfs "
-    "fuse.portal fusectl hugetlbfs mqueue nsfs overlay proc pstore ramfs rpc_pipefs securityfs selinuxfs squashfs "
-    "sysfs tracefs".split()
+    "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fuse.gvfsd-fuse "
+    "fuse.lxcfs fuse.portal fusectl hugetlbfs mqueue nsfs overlay proc pstore ramfs rpc_pipefs securityfs "
+    "selinuxfs squashfs sysfs tracefs".split()
 )
+KERNEL_FOLDERS = ("/proc/", "/sys/", "/run/credentials/")
 NETWORK = frozenset("9p afs beegfs ceph cifs gpfs lustre nfs nfs4 smb3 smbfs virtiofs".split())
+State = Callable[[str], Dict[str, Any]]
 STABLE_TAGS = ("UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "ID=")
 
 
@@ -47,9 +50,26 @@ class FstabEntry(NamedTuple):
         return dict(self._asdict(), options=list(self.options), stable=self.is_stable)
 
 
-def gather(
-    root: str = "/", timeout: float = 2.0, state: Callable[[str], Dict[str, Any]] = None
-) -> Dict[str, Any]:
+def space(path: str) -> Dict[str, Any]:
+    """Size and free space (MiB and percent) as an ordinary user sees them, and inodes. Raises OSError."""
+    numbers = os.statvfs(path)
+    unit = numbers.f_frsize or numbers.f_bsize
+    used = numbers.f_blocks - numbers.f_bfree
+    return {
+        "size_mib": numbers.f_blocks * unit // MIB,
+        "available_mib": numbers.f_bavail * unit // MIB,
+        "available_percent": _percent(numbers.f_bavail, used + numbers.f_bavail),
+        "inodes": numbers.f_files or None,
+        "inodes_free": numbers.f_favail if numbers.f_files else None,
+        "inodes_free_percent": _percent(numbers.f_favail, numbers.f_files),
+    }
+
+
+def _percent(part: int, whole: int) -> Optional[float]:
+    return round(100.0 * part / whole, 1) if whole else None
+
+
+def gather(root: str = "/", timeout: float = 2.0, state: State = space) -> Dict[str, Any]:
     """``devices``, ``filesystems`` and ``fstab``.
 
     ``state`` looks at one path in a process of its own; what does not answer within ``timeout`` seconds has
@@ -59,13 +79,13 @@ def gather(
     devices = Devices(tree)
     return {
         "devices": devices.describe(),
-        "filesystems": filesystems(devices, mounts(tree), timeout, state or space),
+        "filesystems": filesystems(devices, mounts(tree), timeout, state),
         "fstab": [entry.as_dict() for entry in fstab(tree)],
     }
 
 
 def mounts(tree: Tree) -> List[Mount]:
-    """What is seen: of several mounts at one path only the last. Raises OSError where /proc is not mounted."""
+    """What is seen: of several mounts at one path only the last. Raises OSError without /proc."""
     with open(tree.path("/proc/self/mountinfo"), encoding="utf-8", errors="surrogateescape") as stream:
         every = parse_mountinfo(stream.read())
     return list({mount.path: mount for mount in every}.values())
@@ -93,34 +113,13 @@ def is_read_only(mount: Mount) -> bool:
     return "ro" in mount.options or "ro" in mount.super_options
 
 
-def space(path: str) -> Dict[str, Any]:
-    """Size and free space (MiB and percent) as an ordinary user sees them, and inodes. Raises OSError."""
-    numbers = os.statvfs(path)
-    unit = numbers.f_frsize or numbers.f_bsize
-    used = numbers.f_blocks - numbers.f_bfree
-    return {
-        "size_mib": numbers.f_blocks * unit // MIB,
-        "available_mib": numbers.f_bavail * unit // MIB,
-        "available_percent": _percent(numbers.f_bavail, used + numbers.f_bavail),
-        "inodes": numbers.f_files or None,
-        "inodes_free": numbers.f_favail if numbers.f_files else None,
-        "inodes_free_percent": _percent(numbers.f_favail, numbers.f_files),
-    }
-
-
-def _percent(part: int, whole: int) -> Optional[float]:
-    return round(100.0 * part / whole, 1) if whole else None
-
-
-def filesystems(
-    devices: Devices, seen: List[Mount], timeout: float, state: Callable[[str], Dict[str, Any]]
-) -> List[Dict[str, Any]]:
+def filesystems(devices: Devices, seen: List[Mount], timeout: float, state: State) -> List[Dict[str, Any]]:
     """Every mounted file system that holds data, once for each device."""
     chosen = _worth_telling(seen)
-    tasks = [lambda path=devices.tree.path(mount.path): state(path) for mount in chosen]
+    tasks = [functools.partial(state, devices.tree.path(mount.path)) for mount in chosen]
     answers = _storage_info_probe.run(tasks, timeout)
     result = []
-    for mount, answer in zip(chosen, answers):
+    for mount, answer in zip(chosen, answers):  # noqa: B905 (Python 3.9 has no strict)
         device = devices.of_mount(mount.device, mount.source)
         entry = {
             "path": mount.path,
@@ -155,7 +154,8 @@ def _state(answer: _storage_info_probe.Answer) -> str:
 def _worth_telling(seen: List[Mount]) -> List[Mount]:
     chosen, known = [], set()
     for mount in sorted(seen, key=lambda mount: (mount.root != "/", mount.path)):
-        if mount.fstype in PSEUDO or (mount.root != "/" and mount.device in known):
+        pseudo = mount.fstype in PSEUDO and mount.path != "/"
+        if pseudo or mount.path.startswith(KERNEL_FOLDERS) or (mount.root != "/" and mount.device in known):
             continue
         known.add(mount.device)
         chosen.append(mount)

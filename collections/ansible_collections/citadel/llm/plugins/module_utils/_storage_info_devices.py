@@ -31,9 +31,9 @@ TRANSPORT_PATHS = (("/usb", "usb"), ("/ata", "sata"), ("/end_device-", "sas"), (
 class Devices:
     """The block devices of a tree, partitions and stacked devices among them.
 
-    A loop device takes the class of the alias under which the host sees it: a link ``/dev/nvme0n1`` that leads
-    to ``/dev/loop3`` makes that device an NVMe disk for every check, ``/dev/sda`` a rotational one. A real
-    disk is what the kernel says it is.
+    A loop device takes the class of the alias under which the host sees it: a link ``/dev/nvme0n1`` that
+    leads to ``/dev/loop3`` makes that device an NVMe disk for every check, ``/dev/sda`` a rotational one. A
+    real disk is what the kernel says it is.
     """
 
     def __init__(self, tree: Tree) -> None:
@@ -110,7 +110,7 @@ class Devices:
                 if os.path.dirname(link) == "/dev/disk/" + folder:
                     return prefix + os.path.basename(link)
         by_id = [link for link in links if link.startswith(("/dev/disk/by-id/", "/dev/mapper/"))]
-        return by_id[0] if by_id else "/dev/" + (self.aliases(name) + [name])[0]
+        return by_id[0] if by_id else "/dev/" + [*self.aliases(name), name][0]
 
     def kind(self, name: str) -> Optional[str]:
         """``nvme``, ``ssd`` or ``rotational``; None where the host does not tell, as for a virtual disk."""

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Looking at things that may never answer: each look happens in a process of its own, with a deadline.
 
-A call to a dead network file system cannot be interrupted from within the process, and a thread in such a call
-would keep the whole module from ending. A forked child can be abandoned.
+A call to a dead network file system cannot be interrupted from within the process, and a thread in such a
+call would keep the whole module from ending. A forked child can be abandoned.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _work(task: Callable[[], Any], write_end: int) -> None:
             told = {"value": task()}  # type: Dict[str, Any]
         except OSError as error:
             told = {"errno": error.errno}
-        except Exception:  # noqa: BLE001 (carried over to the parent, which raises it)
+        except Exception:  # carried over to the parent, which raises it
             told = {"defect": traceback.format_exc()}
         data = json.dumps(told).encode("utf-8")
         while data:
