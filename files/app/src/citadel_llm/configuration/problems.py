@@ -57,14 +57,17 @@ def from_validation(error: ValidationError, root: Node, homes: dict[str, str]) -
             problems += [_problem(root, (*prefix, *location), message, homes) for location, message in nested]
         else:
             location, message = _message(detail, prefix, root, schema)
-            problems.append(_problem(root, location, message, homes))
+            unknown = detail["type"] == "extra_forbidden"
+            problems.append(_problem(root, location, message, homes, show_value=not unknown))
     return problems
 
 
-def _problem(root: Node, location: Location, message: str, homes: dict[str, str]) -> Problem:
+def _problem(
+    root: Node, location: Location, message: str, homes: dict[str, str], *, show_value: bool = True
+) -> Problem:
     node = find(root, location)
     origin = _nearest_origin(root, location, homes)
-    if node is not None and not isinstance(node.value, (dict, list)):
+    if show_value and node is not None and not isinstance(node.value, (dict, list)):
         key = str(location[-1])
         message = f"{redact({key: node.value})[key]!r} {message}"
     return Problem(origin.source, origin.line, dotted(location) or None, message)

@@ -1,0 +1,171 @@
+"""The journal of the services, read through journalctl."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from citadel_llm.telemetry.redaction import redact, redact_text
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+_BY_PRIORITY = ("critical", "critical", "critical", "error", "warning", "info", "info", "debug")
+# What vLLM and uvicorn write: `(EngineCore pid=12) INFO 01-31 12:00:00 [core.py:1] …`, `INFO:     …`
+_PLAIN_LEVEL = re.compile(r"^(?:\([^)]*\)\s*)?(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b:?\s*")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_ENVELOPE = ("event", "message", "msg", "level", "timestamp", "time", "logger", "service")
+
+
+class JournalError(Exception):
+    """The journal cannot be read; the message says why and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a service's log, secrets masked. `fields` are the structured members of a JSON line."""
+
+    time: datetime
+    unit: str
+    level: str
+    message: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "time": self.time.isoformat(timespec="milliseconds"),
+            "unit": self.unit,
+            "level": self.level,
+            "message": self.message,
+            **({"fields": self.fields} if self.fields else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What is wanted: the least severe level, a request's id, a regular expression (ignoring case)."""
+
+    level: str | None = None
+    request_id: str | None = None
+    pattern: re.Pattern[str] | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is filtered."""
+        return bool(self.level or self.request_id or self.pattern)
+
+    def accepts(self, entry: Entry) -> bool:
+        """Whether an entry is wanted."""
+        if self.level and LEVELS.index(entry.level) < LEVELS.index(self.level):
+            return False
+        if self.request_id and not self._has_request(entry):
+            return False
+        if self.pattern is None:
+            return True
+        return bool(self.pattern.search(entry.message)) or any(
+            self.pattern.search(f"{key}={value}") for key, value in entry.fields.items()
+        )
+
+    def _has_request(self, entry: Entry) -> bool:
+        return entry.fields.get("request_id") == self.request_id or str(self.request_id) in entry.message
+
+
+def last_lines(unit: str, count: int) -> list[str]:
+    """The last messages of a unit, secrets masked; empty when the journal cannot be read."""
+    argv = ["journalctl", "--unit", unit, "--lines", str(count), "--no-pager", "--quiet", "--output", "cat"]
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    text = done.stdout.decode("utf-8", "replace")
+    return [_CONTROL.sub("", redact_text(line)) for line in text.splitlines()]
+
+
+def read(units: Sequence[str], wanted: Filter, lines: int, since: str | None = None) -> list[Entry]:
+    """The last `lines` entries that are wanted, oldest first. Raises JournalError."""
+    argv = [
+        "--reverse",
+        *([] if wanted.any else ["--lines", str(lines)]),
+        *(["--since", since] if since else []),
+    ]
+    found: list[Entry] = []
+    # Newest first, so that a filter reads no more of the journal than it has to.
+    for entry in _entries(units, argv):
+        if wanted.accepts(entry):
+            found.append(entry)
+        if len(found) >= lines:
+            break
+    return found[::-1]
+
+
+def follow(units: Sequence[str], wanted: Filter) -> Iterator[Entry]:
+    """New entries as they are written, until the caller stops. Raises JournalError."""
+    return (entry for entry in _entries(units, ["--follow", "--lines", "0"]) if wanted.accepts(entry))
+
+
+def _entries(units: Sequence[str], argv: list[str]) -> Iterator[Entry]:
+    selected = [f"--unit={unit}" for unit in units]
+    command = ["journalctl", "--output", "json", "--no-pager", *selected, *argv]
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except OSError as error:
+        raise JournalError(f"journalctl: {error.strerror}. Logs are read on the server itself") from error
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            for line in process.stdout:
+                entry = parse(line)
+                if entry is not None:
+                    yield entry
+            complaint = process.stderr.read().decode("utf-8", "replace").strip()
+            if process.wait() != 0:
+                raise JournalError(f"journalctl: {complaint or f'exit status {process.returncode}'}")
+            if "not seeing messages" in complaint:
+                raise JournalError(
+                    "the journal of the services cannot be read by this user. "
+                    "Run it with sudo, or join the group systemd-journal"
+                )
+        finally:
+            process.terminate()
+
+
+def parse(line: bytes) -> Entry | None:
+    """One line of `journalctl --output json`, or None when it holds no message."""
+    try:
+        record = json.loads(line)
+        micros = int(record["__REALTIME_TIMESTAMP"])
+        raw = record["MESSAGE"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    # journald gives bytes that are not UTF-8 as a list of numbers, and an oversized field as null.
+    text = bytes(raw).decode("utf-8", "replace") if isinstance(raw, list) else str(raw or "")
+    level, message, fields = _structure(text, record.get("PRIORITY"))
+    unit = record.get("UNIT") or record.get("_SYSTEMD_UNIT") or ""
+    return Entry(datetime.fromtimestamp(micros / 1e6, UTC), str(unit), level, message, fields)
+
+
+def _structure(text: str, priority: Any) -> tuple[str, str, dict[str, Any]]:
+    """Level, message and fields of a log line, which is JSON of ours or the plain text of an engine."""
+    fallback = _BY_PRIORITY[int(priority)] if str(priority).isdigit() and int(str(priority)) < 8 else "info"
+    members: Any = None
+    if text.startswith("{"):
+        try:
+            members = json.loads(text)
+        except ValueError:
+            members = None
+    if not isinstance(members, dict):
+        found = _PLAIN_LEVEL.match(text)
+        return (found[1].lower() if found else fallback), _CONTROL.sub("", redact_text(text)), {}
+    level = str(members.get("level", "")).lower()
+    message = next((members[key] for key in ("event", "message", "msg") if key in members), "")
+    fields = {key: value for key, value in members.items() if key not in _ENVELOPE}
+    return (
+        level if level in LEVELS else fallback,
+        _CONTROL.sub("", redact_text(str(message))),
+        redact(fields),
+    )
