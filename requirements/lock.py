@@ -6,8 +6,8 @@ without a name), ``--check`` compiles nothing and fails when a lock was made fro
 ``--upgrade`` takes the newest versions that the inputs allow instead of keeping the locked ones.
 
 A stack says in its ``requirements.in`` what it is locked for, such as
-``# lock: python=3.11 platform=x86_64-manylinux_2_28``; without a platform the lock is universal. Where packages
-come from is the machine's own choice (pip's index and find-links settings), and a lock names none of it.
+``# lock: python=3.11 platform=x86_64-manylinux_2_28``; without a platform the lock is universal. Where
+packages come from is the machine's own choice (pip's index and find-links), and a lock names none of it.
 """
 
 from __future__ import annotations
