@@ -1,0 +1,1 @@
+"""Disposable systemd hosts on this machine: `python3 -m lab --help`."""
