@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -12,7 +13,17 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from citadel_llm.telemetry.redaction import redact
 
 Style = Literal["auto", "json", "console"]
+output_lock = threading.RLock()
+"""Held while a line is written, so that lines of several writers never mix."""
+
 LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    style: Style = "auto"
+
+    def createLock(self) -> None:  # noqa: N802 (the name is the standard library's)
+        self.lock = output_lock
 
 
 def configure_logging(
@@ -33,7 +44,8 @@ def configure_logging(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
+    handler.style = style
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_rendering(style))
     )
@@ -42,6 +54,11 @@ def configure_logging(
         root.removeHandler(old)
     root.addHandler(handler)
     set_level(level)
+
+
+def writes_json() -> bool:
+    """Whether the process's logs are JSON lines."""
+    return any(isinstance(h, _Handler) and h.style == "json" for h in logging.getLogger().handlers)
 
 
 def set_level(level: str) -> None:

@@ -1,0 +1,96 @@
+"""The part of a request's body that routing needs, found without touching the rest."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from citadel_llm.gateway.errors import ApiError, bad_request
+
+_decode = json.JSONDecoder().raw_decode
+_space = re.compile(r"[ \t\n\r]*").match
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A body whose top level has been read. `span` is where the value of `model` stands in `text`."""
+
+    body: bytes
+    text: str
+    model: str
+    span: tuple[int, int]
+    stream: bool
+
+    def addressed_to(self, model: str) -> bytes:
+        """The body for an engine that calls the model `model`: every other byte stays as it came."""
+        if model == self.model:
+            return self.body
+        start, end = self.span
+        return (self.text[:start] + json.dumps(model) + self.text[end:]).encode()
+
+
+def read_envelope(body: bytes) -> Envelope:
+    """Find `model` and `stream` in a JSON object. Raises ApiError (400) with the reason."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise bad_request(f"The body is not UTF-8: invalid byte at position {error.start}.") from None
+    try:
+        return _read(body, text)
+    except json.JSONDecodeError as error:
+        raise bad_request(f"The body is not valid JSON: {error.msg} at position {error.pos}.") from None
+    except RecursionError:
+        raise bad_request("The body is nested too deeply.") from None
+    except ValueError:
+        raise bad_request("The body contains a number with too many digits.") from None
+
+
+def _read(body: bytes, text: str) -> Envelope:
+    model: object = None
+    span: tuple[int, int] | None = None
+    stream = False
+    at = _expect(text, 0, "{")
+    more = text[at : at + 1] != "}"
+    while more:
+        if text[at : at + 1] != '"':
+            raise json.JSONDecodeError("expected a name in double quotes", text, at)
+        name, at = _decode(text, at)
+        start = _expect(text, at, ":")
+        value, end = _decode(text, start)
+        if name == "model":
+            # Two readers could choose differently between two values, so neither may.
+            if span is not None:
+                raise bad_request("The body contains 'model' twice.", param="model")
+            model, span = value, (start, end)
+        elif name == "stream":
+            stream = value is True
+        at = _skip(text, end)
+        more = text[at : at + 1] == ","
+        if more:
+            at = _skip(text, at + 1)
+    at = _expect(text, at, "}")
+    if at != len(text):
+        raise json.JSONDecodeError("unexpected text after the object", text, at)
+    if span is None or not isinstance(model, str) or not model:
+        raise _no_model(span is not None)
+    return Envelope(body, text, model, span, stream)
+
+
+def _no_model(present: bool) -> ApiError:
+    if present:
+        return bad_request("'model' must be a string with the name of a model.", param="model")
+    return bad_request("You must provide 'model', the name of a model.", param="model")
+
+
+def _skip(text: str, at: int) -> int:
+    match = _space(text, at)
+    return match.end() if match else at
+
+
+def _expect(text: str, at: int, character: str) -> int:
+    """Skip white space, one character and white space again."""
+    at = _skip(text, at)
+    if text[at : at + 1] != character:
+        raise json.JSONDecodeError(f"expected {character!r}", text, at)
+    return _skip(text, at + 1)

@@ -1,0 +1,172 @@
+"""The snapshot in the form that requests are served from: everything is looked up, nothing is computed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from yarl import URL
+
+from citadel_llm.gateway.errors import invalid_key, model_not_found
+from citadel_llm.schema.snapshot import KEY_PREFIX_LENGTH, Key, Model, RoutingSnapshot
+
+_WRONG_KEY = "Incorrect API key provided. Send a key that this server issued, as 'Authorization: Bearer KEY'."
+_NO_KEY = "You did not provide an API key. Send it as 'Authorization: Bearer KEY'."
+_NO_DIGEST = bytes(hashlib.sha256().digest_size)
+
+
+class BackendState:
+    """A back end and what is known of it. It outlives reloads for as long as its address stays the same."""
+
+    __slots__ = ("down_until", "failing", "in_flight", "model", "name", "served_model", "url", "urls")
+
+    def __init__(self, model: str, name: str, url: str, served_model: str) -> None:
+        self.model = model
+        self.name = name
+        self.url = url
+        self.served_model = served_model
+        self.urls: dict[str, URL] = {}
+        self.down_until = 0.0
+        self.failing = False
+        self.in_flight = 0
+
+    def address(self, path: str) -> URL:
+        url = self.urls.get(path)
+        if url is None:
+            url = self.urls[path] = URL(self.url + path, encoded=True)
+        return url
+
+
+class ModelRoute:
+    """A model and the back ends that serve it."""
+
+    __slots__ = ("_next", "backends", "name", "served_models", "task")
+
+    def __init__(self, name: str, task: str, backends: tuple[BackendState, ...]) -> None:
+        self.name = name
+        self.task = task
+        self.backends = backends
+        self.served_models = frozenset(backend.served_model for backend in backends)
+        self._next = 0
+
+    def choose(self, now: float, avoid: Iterable[BackendState] = ()) -> BackendState | None:
+        """The next back end in turn, but for those to avoid; one that just refused only if none else is left."""
+        count = len(self.backends)
+        start = self._next
+        self._next = (start + 1) % count
+        spare = None
+        for offset in range(count):
+            backend = self.backends[(start + offset) % count]
+            if backend in avoid:
+                continue
+            if backend.down_until <= now:
+                return backend
+            spare = spare or backend
+        return spare
+
+
+@dataclass(frozen=True, slots=True)
+class KeyEntry:
+    """A key as requests meet it. `expires` is in seconds since 1970."""
+
+    id: str
+    digest: bytes = field(repr=False)
+    disabled: bool
+    expires: float
+
+
+class RoutingTable:
+    """One snapshot, ready to serve."""
+
+    def __init__(self, snapshot: RoutingSnapshot, previous: RoutingTable | None = None) -> None:
+        known = previous.backends if previous is not None else {}
+        self.version = snapshot.version
+        self.created = snapshot.created.timestamp()
+        self.backends: dict[tuple[str, str, str, str], BackendState] = {}
+        self.models: dict[str, ModelRoute] = {}
+        self._by_name: dict[str, ModelRoute] = {}
+        self._keys: dict[bytes, list[KeyEntry]] = {}
+        for model in snapshot.models:
+            self._add_model(model, known)
+        for key in snapshot.keys:
+            self._keys.setdefault(key.prefix.encode(), []).append(_entry(key))
+        self._documents = _documents(snapshot)
+        listing = {"object": "list", "data": list(self._documents.values())}
+        self.listing = json.dumps(listing).encode()
+
+    def _add_model(self, model: Model, known: dict[tuple[str, str, str, str], BackendState]) -> None:
+        states = []
+        for backend in model.backends:
+            identity = (model.name, backend.name, backend.url, backend.model)
+            self.backends[identity] = known.get(identity) or BackendState(*identity)
+            states.append(self.backends[identity])
+        route = ModelRoute(model.name, model.task, tuple(states))
+        self.models[model.name] = route
+        for name in (model.name, *model.aliases):
+            self._by_name[name] = route
+
+    def route(self, name: str) -> ModelRoute:
+        """The model of that name or alias. Raises ApiError (404)."""
+        route = self._by_name.get(name)
+        if route is None:
+            raise model_not_found(name)
+        return route
+
+    def document(self, name: str) -> bytes:
+        """What GET /v1/models/NAME answers. Raises ApiError (404)."""
+        if name not in self._documents:
+            raise model_not_found(name)
+        return json.dumps(self._documents[name]).encode()
+
+    def authenticate(self, authorization: bytes | None) -> str:
+        """The id of the key in an Authorization header. Raises ApiError (401) without the key in it."""
+        if authorization is None:
+            raise invalid_key(_NO_KEY)
+        scheme, _, secret = authorization.partition(b" ")
+        secret = secret.strip()
+        if scheme.lower() != b"bearer" or not secret:
+            raise invalid_key(_NO_KEY)
+        entry = self._find(secret)
+        if entry is None:
+            raise invalid_key(_WRONG_KEY)
+        if entry.disabled:
+            raise invalid_key("This API key has been disabled.")
+        if entry.expires <= time.time():
+            raise invalid_key("This API key has expired.")
+        return entry.id
+
+    def _find(self, secret: bytes) -> KeyEntry | None:
+        digest = hashlib.sha256(secret).digest()
+        found = None
+        # Every candidate is compared, and one is compared when there is none: time tells nothing about keys.
+        candidates = self._keys.get(secret[:KEY_PREFIX_LENGTH])
+        if candidates is None:
+            hmac.compare_digest(digest, _NO_DIGEST)
+            return None
+        for entry in candidates:
+            if hmac.compare_digest(digest, entry.digest):
+                found = entry
+        return found
+
+
+def _entry(key: Key) -> KeyEntry:
+    expires = key.expires.timestamp() if key.expires is not None else float("inf")
+    return KeyEntry(key.id, bytes.fromhex(key.hash.removeprefix("sha256:")), key.disabled, expires)
+
+
+def _documents(snapshot: RoutingSnapshot) -> dict[str, dict[str, object]]:
+    documents: dict[str, dict[str, object]] = {}
+    for model in snapshot.models:
+        for name in (model.name, *model.aliases):
+            documents[name] = {
+                "id": name,
+                "object": "model",
+                "created": model.created,
+                "owned_by": "citadel",
+                "root": model.name,
+            }
+    return documents
