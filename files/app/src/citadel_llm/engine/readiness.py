@@ -65,7 +65,7 @@ def wait_ready(
         if now - begin >= timeout_s:
             raise NotReadyError(
                 f"engine {deployment.name}: does not serve after {timeout_s:.0f} s: {answer.message}. "
-                "If it only needs longer, raise ai_models.readiness.base_timeout_s or lower load_mb_per_s there"
+                "If it only needs longer, raise ai_models.readiness.base_timeout_s or lower its load_mb_per_s"
             )
         if now >= next_report:
             report(

@@ -91,8 +91,8 @@ class Systemd:
             self._bus = await MessageBus(bus_address=self._address, bus_type=BusType.SYSTEM).connect()
         except (OSError, AuthError, InvalidAddressError, EOFError) as error:
             raise NoBusError(
-                f"systemd cannot be reached over D-Bus ({error}). Services are controlled on the server itself, "
-                "where systemd and dbus run"
+                f"systemd cannot be reached over D-Bus ({error}). "
+                "Services are controlled on the server itself, where systemd and dbus run"
             ) from error
         return self
 

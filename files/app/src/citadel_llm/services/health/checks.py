@@ -112,9 +112,8 @@ async def disk(path: str, limits: DiskThresholds) -> Finding:
 
 async def memory(limits: MemoryThresholds, source: Path = Path("/proc/meminfo")) -> Finding:
     """Memory in use, without what the kernel can reclaim."""
-    fields = dict(
-        line.split(":", 1) for line in source.read_text(encoding="ascii").splitlines() if ":" in line
-    )
+    text = await in_thread(lambda: source.read_text(encoding="ascii"))
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     total, available = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
     percent = 100 * (total - available) / total
     state = _above(percent, limits.warning_used_percent, limits.critical_used_percent)

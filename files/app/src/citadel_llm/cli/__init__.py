@@ -1,0 +1,1 @@
+"""The `citadel` command, by which people and units operate a server."""
