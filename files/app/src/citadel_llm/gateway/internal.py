@@ -32,6 +32,8 @@ class Internal:
         engines: Engines,
         metrics: GatewayMetrics,
         access_log: AccessLog | None,
+        *,
+        expose_metrics: bool = True,
     ) -> None:
         self.draining = False
         self._gateway = gateway
@@ -46,8 +48,9 @@ class Internal:
             "/live": self._live,
             "/health": self._health,
             "/ready": self._ready,
-            "/metrics": self._expose,
         }
+        if expose_metrics:
+            self._routes["/metrics"] = self._expose
 
     async def __call__(self, scope: Message, _receive: Receive, send: Send) -> None:
         handler = self._routes.get(scope["path"])

@@ -120,6 +120,8 @@ class GatewayMetrics:
         self.snapshot_info.labels(version).set(1)
         self.snapshot_created.set(created)
         models = {model for model, _ in backends} | {NO_MODEL}
+        for model in models - {NO_MODEL}:
+            self.of(model)  # a series that starts at 0 shows the first event
         for model in set(self._by_model) - models:
             del self._by_model[model]
         for identity in [identity for identity in self._requests if identity[0] not in models]:

@@ -26,17 +26,18 @@ SERVICE = "citadel-gateway"
 _log = get_logger("citadel.gateway")
 
 
-def run(settings: GatewaySettings) -> None:
+def run(settings: GatewaySettings, *, expose_metrics: bool = True) -> None:
     """Serve until SIGTERM or SIGINT. Logging is configured by the caller. Raises ListenError."""
     for name in ("uvicorn.error", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
     api, internal = open_sockets(settings, passed_sockets())
-    uvloop.run(_Process(settings).serve(api, internal))
+    uvloop.run(_Process(settings, expose_metrics).serve(api, internal))
 
 
 class _Process:
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, expose_metrics: bool) -> None:
         self._settings = settings
+        self._expose_metrics = expose_metrics
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, api: socket.socket, internal: socket.socket) -> None:
@@ -46,7 +47,9 @@ class _Process:
         self._snapshots = SnapshotStore(settings.snapshot_path, metrics)
         engines = Engines(settings, metrics)
         gateway = Gateway(settings, self._snapshots, engines, metrics, access_log)
-        self._internal = Internal(gateway, self._snapshots, engines, metrics, access_log)
+        self._internal = Internal(
+            gateway, self._snapshots, engines, metrics, access_log, expose_metrics=self._expose_metrics
+        )
         self._api_listener = Listener(
             gateway,
             settings,

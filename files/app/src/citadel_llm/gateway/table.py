@@ -54,7 +54,7 @@ class ModelRoute:
         self._next = 0
 
     def choose(self, now: float, avoid: Iterable[BackendState] = ()) -> BackendState | None:
-        """The next back end in turn, but for those to avoid; one that just refused only if none else is left."""
+        """The next back end in turn, but for those to avoid; one that just refused only as a last resort."""
         count = len(self.backends)
         start = self._next
         self._next = (start + 1) % count

@@ -1,0 +1,1 @@
+"""Building the routing snapshot from the configuration and the key file."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import choose_encoder
 
 LATENCY_BUCKETS = (
@@ -14,6 +20,7 @@ LATENCY_BUCKETS = (
 
 def new_registry() -> CollectorRegistry:
     """A registry with the process's own metrics and nothing else: no global state, so tests can have many."""
+    disable_created_metrics()  # they would double what is exposed and tell nothing that a rate does not
     registry = CollectorRegistry(auto_describe=True)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

@@ -1,0 +1,132 @@
+"""From deployments and keys to the snapshot that the gateway reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from citadel_llm.configuration.files import write_atomic
+from citadel_llm.keys.records import KeyRecord, reasons
+from citadel_llm.schema import snapshot as schema
+
+_MODE = 0o640
+
+
+class RoutingError(ValueError):
+    """A configuration from which no snapshot can be built."""
+
+
+class DeploymentLike(Protocol):
+    """What routing needs to know of a deployment."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def aliases(self) -> Sequence[str]: ...
+    @property
+    def base_url(self) -> str: ...
+    @property
+    def task(self) -> schema.Task: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `apply` did, or in check mode would do."""
+
+    changed: bool
+    version: str
+    previous: str | None
+    path: str
+    models: list[str]
+    keys: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def build(
+    deployments: Iterable[DeploymentLike], keys: Iterable[KeyRecord], previous: schema.RoutingSnapshot | None
+) -> tuple[schema.RoutingSnapshot, bytes]:
+    """The snapshot and the bytes of its file. Deployments of one model become its back ends.
+
+    The same input gives the same version: a model's `created` is taken from `previous`. Raises RoutingError.
+    """
+    since = {model.name: model.created for model in previous.models} if previous is not None else {}
+    groups: dict[str, list[DeploymentLike]] = {}
+    for deployment in deployments:
+        groups.setdefault(deployment.model, []).append(deployment)
+    try:
+        models = [_model(name, group, since.get(name)) for name, group in groups.items()]
+        entries = [_key(record) for record in sorted(keys, key=lambda record: record.id)]
+        return schema.seal(sorted(models, key=lambda model: model.name), entries)
+    except ValidationError as error:
+        raise RoutingError(f"ai_models.deployments: {reasons(error)}") from None
+    except schema.SnapshotError as error:
+        raise RoutingError(f"ai_models.deployments: {error}") from None
+
+
+def apply(
+    path: Path, deployments: Iterable[DeploymentLike], keys: Iterable[KeyRecord], *, check: bool = False
+) -> Applied:
+    """Build the snapshot and put it in its place, unless the same one is there. Raises RoutingError."""
+    current = _current(path)
+    snapshot, data = build(deployments, keys, current)
+    changed = current is None or current.version != snapshot.version
+    if changed and not check:
+        try:
+            write_atomic(path, data, mode=_MODE)
+        except OSError as error:
+            raise RoutingError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return Applied(
+        changed=changed,
+        version=snapshot.version,
+        previous=current.version if current is not None else None,
+        path=str(path),
+        models=[model.name for model in snapshot.models],
+        keys=len(snapshot.keys),
+    )
+
+
+def _current(path: Path) -> schema.RoutingSnapshot | None:
+    """What is in place; None when that is nothing or no good, so that it is replaced."""
+    try:
+        return schema.load(path)
+    except schema.SnapshotError:
+        return None
+
+
+def _model(name: str, group: list[DeploymentLike], since: int | None) -> schema.Model:
+    tasks = {deployment.task for deployment in group}
+    if len(tasks) > 1:
+        names = ", ".join(deployment.name for deployment in group)
+        raise RoutingError(
+            f"ai_models.deployments: {names} serve the model {name!r} with different tasks: {sorted(tasks)}"
+        )
+    aliases = sorted({alias for deployment in group for alias in deployment.aliases} - {name})
+    return schema.Model(
+        name=name,
+        aliases=tuple(aliases),
+        task=group[0].task,
+        created=since if since is not None else int(time.time()),
+        backends=tuple(
+            schema.Backend(name=deployment.name, url=deployment.base_url, model=deployment.model)
+            for deployment in sorted(group, key=lambda deployment: deployment.name)
+        ),
+    )
+
+
+def _key(record: KeyRecord) -> schema.Key:
+    return schema.Key(
+        id=record.id,
+        prefix=record.prefix,
+        hash=record.hash,
+        disabled=record.disabled,
+        expires=record.expires,
+    )
