@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.system import kill, read_text
+from lab.system import LabError, kill, read_text
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,24 @@ def create(name: str) -> list[Path]:
     own = directories_of("self")
     if is_pure_v2(parse_memberships(read_text(Path("/proc/self/cgroup")))):
         return [_create_v2(own[0], name)] if own else []
-    return [_create_v1(directory, name) for directory in own]
+    return [_make(directory / name) for directory in own]
 
 
-def _create_v1(parent: Path, name: str) -> Path:
-    directory = parent / name
+def recreate(directories: Iterable[Path]) -> None:
+    """Replace the groups by fresh ones: a v2 group whose children had controllers takes no process."""
+    directories = list(directories)
+    if left := remove(directories):
+        raise LabError(f"cgroup {left[0]} cannot be removed; its processes: {sorted(processes(left))}")
+    for directory in directories:
+        _make(directory)
+
+
+def _make(directory: Path) -> Path:
     directory.mkdir(exist_ok=True)
     for setting in ("cpuset.cpus", "cpuset.mems"):
-        if (parent / setting).exists():  # a new cpuset group is empty and accepts no process
-            (directory / setting).write_text((parent / setting).read_text())
+        inherited = read_text(directory.parent / setting).strip()
+        if inherited and not read_text(directory / setting).strip():  # an empty v1 group accepts no process
+            (directory / setting).write_text(inherited)
     return directory
 
 
@@ -140,13 +149,6 @@ def processes(directories: Iterable[Path]) -> set[int]:
     return found
 
 
-def remove_children(directory: Path) -> None:
-    """Remove the groups below a directory, deepest first."""
-    for parent, _, _ in os.walk(directory, topdown=False):
-        if parent != str(directory):
-            _rmdir(Path(parent))
-
-
 def remove(directories: Iterable[Path], seconds: float = 5) -> list[Path]:
     """Kill what is left in the groups and remove them; returns those that would not go in time."""
     left = [directory for directory in directories if directory.is_dir()]
@@ -155,8 +157,8 @@ def remove(directories: Iterable[Path], seconds: float = 5) -> list[Path]:
         for pid in processes(left) - {os.getpid()}:
             kill(pid)
         for directory in left:
-            remove_children(directory)
-            _rmdir(directory)
+            for parent, _, _ in os.walk(directory, topdown=False):
+                _rmdir(Path(parent))
         left = [directory for directory in left if directory.is_dir()]
         if not left or time.monotonic() >= deadline:
             break

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from lab import base, host, inside, preflight, records, sources
+from lab import base, furnish, host, inside, preflight, records, sources
 from lab.paths import State
 from lab.system import LabError, say, size_in_bytes
 
@@ -126,7 +126,7 @@ def _exec(state: State, options: argparse.Namespace) -> int:
 def _ssh(state: State, options: argparse.Namespace) -> int:
     record = records.require(state, options.name)
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
-    arguments = [*host.ssh_command(state, record.address), *command]
+    arguments = [*furnish.ssh_command(state, record.address), *command]
     os.execvp(arguments[0], arguments)  # noqa: S606
 
 

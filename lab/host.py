@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -13,12 +12,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from lab import base, cgroups, disks, inside, network, records, sources
+from lab import base, cgroups, disks, furnish, inside, network, records, sources
 from lab.paths import REPOSITORY, HostPaths, State
 from lab.records import HostRecord
-from lab.system import LabError, kill, live_pid, lock, read_text, run, wait_until, write_atomic
-
-RESOLVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
+from lab.system import LabError, kill, live_pid, lock, read_text, run, wait_until
 
 
 def pid_of(state: State, name: str) -> int | None:
@@ -26,10 +23,17 @@ def pid_of(state: State, name: str) -> int | None:
     return live_pid(state.host(name).pid)
 
 
+def _settled_pid(state: State, name: str) -> int | None:
+    """As pid_of(), but a host that is just booting or rebooting gets the moment it needs."""
+    runner = state.host(name).runner
+    wait_until(lambda: pid_of(state, name) is not None or live_pid(runner) is None, 10)
+    return pid_of(state, name)
+
+
 def require_pid(state: State, name: str) -> int:
     """PID 1 of a host; raises LabError when the host does not run."""
     records.require(state, name)
-    pid = pid_of(state, name)
+    pid = _settled_pid(state, name)
     if pid is None:
         raise LabError(f"host {name} is not running: 'python3 -m lab up {name}' starts it")
     return pid
@@ -55,7 +59,7 @@ def up(state: State, name: str, address: str | None, suite: str | None, wanted: 
         with lock(state.lock, "the network"):
             network.ensure(state)
         added = disks.attach(paths, record)
-        running = pid_of(state, name)
+        running = _settled_pid(state, name)
         if running is None:
             _stop(state, paths, record)
             _boot(state, paths, record, descriptor)
@@ -90,7 +94,7 @@ def _create(
     suite = suite or sources.default_suite()
     image = base.ensure(suite)
     with lock(state.lock, "the address list"):
-        _make_key(state)
+        furnish.make_key(state)
         subnet = network.configured_subnet(state)
         taken = {known.address: known.name for known in records.load_all(state)}
         if address is None:
@@ -102,58 +106,10 @@ def _create(
         for directory in (paths.upper, paths.work, paths.root):
             directory.mkdir(parents=True, exist_ok=True)
         record.save(paths)
-    _furnish(state, record)
+    furnish.furnish(state, record)
     record = replace(record, completed=True)
     record.save(paths)
     return record
-
-
-def _make_key(state: State) -> None:
-    if not state.key.exists():
-        temporary = state.key.with_name("id_ed25519.new")
-        temporary.unlink(missing_ok=True)
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "citadel-lab", "-f", str(temporary)])
-        owner, group = int(os.environ.get("SUDO_UID", "0")), int(os.environ.get("SUDO_GID", "0"))
-        os.chown(temporary, owner, group)  # ssh refuses a key that its user does not own
-        Path(f"{temporary}.pub").rename(f"{state.key}.pub")
-        temporary.rename(state.key)
-
-
-def _furnish(state: State, record: HostRecord) -> None:
-    """Write the files that make a host of an image, before the overlay is mounted."""
-    paths = state.host(record.name)
-    etc = paths.upper / "etc"
-    texts = {
-        "hostname": record.name + "\n",
-        "machine-id": secrets.token_hex(16) + "\n",
-        "resolv.conf": records.nameservers(RESOLVERS),
-        "hosts": records.hosts_file(record.name, record.address, records.load_all(state)),
-    }
-    texts |= {f"udev/rules.d/{name}": text for name, text in disks.udev_rules(record.uid).items()}
-    for name, text in texts.items():
-        (etc / name).parent.mkdir(parents=True, exist_ok=True)
-        (etc / name).write_text(text)
-    ssh, root_ssh = etc / "ssh", paths.upper / "root" / ".ssh"
-    ssh.mkdir()
-    run(
-        [
-            "ssh-keygen",
-            "-q",
-            "-t",
-            "ed25519",
-            "-N",
-            "",
-            "-C",
-            record.name,
-            "-f",
-            str(ssh / "ssh_host_ed25519_key"),
-        ]
-    )
-    root_ssh.parent.mkdir(mode=0o700)
-    root_ssh.mkdir(mode=0o700)
-    write_atomic(root_ssh / "authorized_keys", Path(f"{state.key}.pub").read_text(), 0o600)
-    (paths.directory / "ip").write_text(record.address + "\n")
-    (paths.directory / "suite").write_text(record.suite + "\n")
 
 
 def _boot(state: State, paths: HostPaths, record: HostRecord, lock_descriptor: int) -> None:
@@ -201,28 +157,7 @@ def _tail(path: Path, lines: int = 15) -> str:
 def _finish(state: State, record: HostRecord) -> None:
     """Everything that can be done again at will: cable, known hosts, neighbours."""
     run(["ip", "link", "set", state.veth(record.address), "master", state.bridge, "up"])
-    announce(state)
-
-
-def announce(state: State) -> None:
-    """Write known_hosts and tell each running host who its neighbours are."""
-    with lock(state.lock, "the host list"):
-        hosts = [record for record in records.load_all(state) if record.completed]
-        keys = ""
-        for record in hosts:
-            public = state.host(record.name).upper / "etc/ssh/ssh_host_ed25519_key.pub"
-            keys += f"{record.address},{record.name} {' '.join(read_text(public).split()[:2])}\n"
-        write_atomic(state.known_hosts, keys)
-        for record in hosts:
-            if (pid := pid_of(state, record.name)) is not None:
-                _tell_neighbours(pid, record.name, hosts)
-
-
-def _tell_neighbours(pid: int, name: str, hosts: list[HostRecord]) -> None:
-    current = inside.run(pid, ["cat", "/etc/hosts"]).stdout
-    wanted = records.replace_block(current, records.neighbours_block(name, hosts))
-    if current and wanted != current:
-        inside.run(pid, ["sh", "-c", "cat > /etc/.hosts.lab && mv /etc/.hosts.lab /etc/hosts"], stdin=wanted)
+    furnish.announce(state)
 
 
 def wait(state: State, name: str, seconds: float) -> str:
@@ -246,7 +181,7 @@ def wait(state: State, name: str, seconds: float) -> str:
         raise LabError(
             f"host {name} is in maintenance mode: 'python3 -m lab exec {name} journalctl -b -p warning'"
         )
-    login = [*ssh_command(state, address), "-o", "BatchMode=yes", "true"]
+    login = [*furnish.ssh_command(state, address), "-o", "BatchMode=yes", "true"]
     if not wait_until(
         lambda: subprocess.run(login, capture_output=True, check=False).returncode == 0, seconds, 0.1
     ):
@@ -255,13 +190,6 @@ def wait(state: State, name: str, seconds: float) -> str:
         failed = inside.run(pid, ["systemctl", "list-units", "--failed", "--plain", "--no-legend"]).stdout
         return f"degraded: {' '.join(line.split()[0] for line in failed.splitlines() if line.strip())}"
     return status
-
-
-def ssh_command(state: State, address: str) -> list[str]:
-    """ssh as root, accepting exactly the host's own key."""
-    options = [f"UserKnownHostsFile={state.known_hosts}", "StrictHostKeyChecking=yes", "ConnectTimeout=5"]
-    flags = [part for option in options for part in ("-o", option)]
-    return ["ssh", "-F", "none", "-i", str(state.key), *flags, "-o", "LogLevel=ERROR", f"root@{address}"]
 
 
 def reboot(state: State, name: str, seconds: float) -> str:
@@ -322,7 +250,7 @@ def down(state: State, name: str) -> bool:
     with lock(state.host_lock(name), f"host {name}"):
         present = state.host(name).directory.exists()
         _erase(state, name)
-    announce(state)
+    furnish.announce(state)
     retire_network(state)
     return present
 

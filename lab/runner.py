@@ -36,8 +36,7 @@ def main() -> int:
     os.close(lock_descriptor)
     try:
         while _boot(state, paths, record, groups) == REBOOT:
-            for group in groups:
-                cgroups.remove_children(group)
+            cgroups.recreate(groups)
     finally:
         paths.pid.unlink(missing_ok=True)
         network.unplug(state, record.address)

@@ -15,6 +15,16 @@ mount --make-private "$root"
 cd "$root"
 mount -t proc -o nosuid,nodev,noexec proc proc
 mount -t sysfs -o nosuid,nodev,noexec sysfs sys
+# A writable /sys makes udev work, but most of it is the machine's: writable are block devices and interfaces.
+for tree in kernel module power firmware bus devices; do
+  [ -d "sys/$tree" ] || continue
+  mount --bind "sys/$tree" "sys/$tree"
+  mount -o remount,bind,ro,nosuid,nodev,noexec "sys/$tree"
+done
+for tree in block net; do
+  mount --bind "sys/devices/virtual/$tree" "sys/devices/virtual/$tree"
+  mount -o remount,bind,rw,nosuid,nodev,noexec "sys/devices/virtual/$tree"
+done
 mount -t tmpfs -o mode=755,nosuid,nodev,noexec,size=4m tmpfs sys/fs/cgroup
 mount -t tmpfs -o mode=755,nosuid,nodev tmpfs run
 mount -t tmpfs -o mode=755,nosuid,size=8m tmpfs dev
