@@ -56,8 +56,11 @@ def logs(
         units = [names.unit_of(service, deployments)]
     wanted = journal.Filter(level, request_id, _compile(pattern))
     count = lines if lines is not None else (sys.maxsize if since else 100)
-    for entry in journal.read(units, wanted, count, since):
+    entries = journal.read(units, wanted, count, since)
+    for entry in entries:
         _print(entry, as_json, deployments)
+    if not entries and not follow:
+        click.echo("citadel: no log entries match", err=True)
     if follow:
         for entry in journal.follow(units, wanted):
             _print(entry, as_json, deployments)

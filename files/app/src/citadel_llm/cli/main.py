@@ -54,6 +54,18 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; for a name that is nearly one, say which."""
+        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "see citadel --help"
+            raise click.UsageError(f"no command {args[0]!r}: {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
 
 @click.command(
     cls=LazyGroup,
@@ -84,7 +96,7 @@ def run(args: Sequence[str] | None = None) -> int:
 
 
 def _report(error: Exception) -> int:
-    """Say what went wrong: exceptions of this application carry a message for people, others are mistakes in it."""
+    """Say what went wrong: errors of this application carry a message for people, others are its mistakes."""
     if os.environ.get("CITADEL_DEBUG"):
         import traceback
 

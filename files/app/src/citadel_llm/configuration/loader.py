@@ -23,7 +23,6 @@ from citadel_llm.configuration.tree import (
     plain,
 )
 from citadel_llm.schema.settings import Settings
-from citadel_llm.telemetry.redaction import redact
 
 DEFAULT = Origin("default")
 
@@ -127,6 +126,9 @@ def _load(
 
 
 def _leaves(value: Any, root: Node, location: Location) -> Iterator[Leaf]:
+    # Imported where a value is shown: reading settings is on the way of every start of a service.
+    from citadel_llm.telemetry.redaction import redact
+
     if isinstance(value, dict) and value:
         for key, child in value.items():
             yield from _leaves(child, root, (*location, key))

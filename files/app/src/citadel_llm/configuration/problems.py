@@ -12,7 +12,6 @@ from pydantic_core import ErrorDetails
 
 from citadel_llm.configuration.tree import Location, Node, Origin, find, origin_of, step
 from citadel_llm.schema.settings import Settings, dotted
-from citadel_llm.telemetry.redaction import redact
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -68,6 +67,8 @@ def _problem(
     node = find(root, location)
     origin = _nearest_origin(root, location, homes)
     if show_value and node is not None and not isinstance(node.value, (dict, list)):
+        from citadel_llm.telemetry.redaction import redact
+
         key = str(location[-1])
         message = f"{redact({key: node.value})[key]!r} {message}"
     return Problem(origin.source, origin.line, dotted(location) or None, message)

@@ -123,7 +123,8 @@ def _entries(units: Sequence[str], argv: list[str]) -> Iterator[Entry]:
                 if entry is not None:
                     yield entry
             complaint = process.stderr.read().decode("utf-8", "replace").strip()
-            if process.wait() != 0:
+            # It says so when a pattern of units matches none that has ever written anything.
+            if process.wait() != 0 and "No data available" not in complaint:
                 raise JournalError(f"journalctl: {complaint or f'exit status {process.returncode}'}")
             if "not seeing messages" in complaint:
                 raise JournalError(
