@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,7 +21,7 @@ def _store() -> KeyStore:
     from citadel_llm.configuration.loader import load
     from citadel_llm.keys.store import KeyStore
 
-    return KeyStore(load().citadel.paths.secrets)
+    return KeyStore(Path(load().citadel.paths.secrets))
 
 
 @click.group()

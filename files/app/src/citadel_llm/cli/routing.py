@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from citadel_llm.cli.common import echo_json, echo_table
@@ -27,7 +29,7 @@ def apply_(check: bool) -> None:
     applied = apply(
         settings.api_gateway.snapshot_path,
         settings.ai_models.deployments,
-        KeyStore(settings.citadel.paths.secrets).records(),
+        KeyStore(Path(settings.citadel.paths.secrets)).records(),
         check=check,
     )
     echo_json(applied.as_dict())

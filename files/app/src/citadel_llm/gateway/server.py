@@ -31,100 +31,113 @@ def run(settings: GatewaySettings, *, expose_metrics: bool = True) -> None:
     for name in ("uvicorn.error", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
     api, internal = open_sockets(settings, passed_sockets())
-    uvloop.run(_Process(settings, expose_metrics).serve(api, internal))
+
+    async def serve() -> None:
+        await Process(settings, expose_metrics=expose_metrics).serve(api, internal)
+
+    uvloop.run(serve())
 
 
-class _Process:
-    def __init__(self, settings: GatewaySettings, expose_metrics: bool) -> None:
-        self._settings = settings
-        self._expose_metrics = expose_metrics
-        self._tasks: set[asyncio.Task[None]] = set()
+class Process:
+    """Everything that one gateway process has. It must be made inside the running loop."""
 
-    async def serve(self, api: socket.socket, internal: socket.socket) -> None:
-        settings = self._settings
-        metrics = GatewayMetrics()
-        access_log = AccessLog(service=SERVICE) if settings.access_log else None
-        self._snapshots = SnapshotStore(settings.snapshot_path, metrics)
-        engines = Engines(settings, metrics)
-        gateway = Gateway(settings, self._snapshots, engines, metrics, access_log)
-        self._internal = Internal(
-            gateway, self._snapshots, engines, metrics, access_log, expose_metrics=self._expose_metrics
+    def __init__(self, settings: GatewaySettings, *, expose_metrics: bool = True) -> None:
+        self.settings = settings
+        self.metrics = GatewayMetrics()
+        self.access_log = AccessLog(service=SERVICE) if settings.access_log else None
+        self.snapshots = SnapshotStore(settings.snapshot_path, self.metrics)
+        self.engines = Engines(settings, self.metrics)
+        self.gateway = Gateway(settings, self.snapshots, self.engines, self.metrics, self.access_log)
+        self.internal = Internal(
+            self.gateway,
+            self.snapshots,
+            self.engines,
+            self.metrics,
+            self.access_log,
+            expose_metrics=expose_metrics,
         )
-        self._api_listener = Listener(
-            gateway,
+        self.serving = asyncio.Event()
+        self._api = Listener(
+            self.gateway,
             settings,
             drain_idle_s=settings.drain_idle_s,
             drain_timeout_s=settings.drain_timeout_s,
         )
-        internal_listener = Listener(self._internal, settings, drain_idle_s=0, drain_timeout_s=1)
-        engines.start()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, api: socket.socket, internal: socket.socket) -> None:
+        """Serve on two listening sockets until `stop` or a signal. The sockets are closed."""
+        internal_listener = Listener(self.internal, self.settings, drain_idle_s=0, drain_timeout_s=1)
+        self.engines.start()
         try:
-            await self._snapshots.reload()
-            async with self._background(), _serving(internal_listener, internal):
+            await self.snapshots.reload()
+            # The internal listener stays until the end: who waits for the drain can watch it.
+            async with self._background(), _listening(internal_listener, internal):
                 await self._serve_api(api)
         finally:
-            await engines.close()
-            if access_log is not None:
-                access_log.close()
+            await self.engines.close()
+            if self.access_log is not None:
+                await asyncio.to_thread(self.access_log.close)
+
+    def stop(self) -> None:
+        """Drain; the second time, stop at once."""
+        if self.internal.draining:
+            self._api.force_exit = True
+            return
+        self.internal.draining = True
+        notify("STOPPING=1", "STATUS=draining")
+        _log.info("draining", in_flight=self.gateway.in_flight, timeout_s=self.settings.drain_timeout_s)
+        self._api.stop()
+
+    async def reload(self) -> None:
+        """Read the snapshot again, and tell the service manager when that is done."""
+        notify_reloading()
+        await self.snapshots.reload()
+        if not self.internal.draining:
+            self._tell_ready()
 
     async def _serve_api(self, api: socket.socket) -> None:
-        listener = self._api_listener
-        async with _serving(listener, api) as task:
-            ready = asyncio.create_task(listener.ready.wait())
-            await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
-            settings = self._settings
-            _log.info("serving", host=settings.host, port=settings.port, internal_port=settings.internal_port)
+        async with _listening(self._api, api) as server:
+            ready = asyncio.create_task(self._api.ready.wait())
+            await asyncio.wait({server, ready}, return_when=asyncio.FIRST_COMPLETED)
+            host, port = self.settings.host, self.settings.port
+            _log.info("serving", host=host, port=port, internal_port=self.settings.internal_port)
             self._tell_ready()
-            await asyncio.wait({task})
+            self.serving.set()
+            await asyncio.wait({server})
 
     @contextlib.asynccontextmanager
     async def _background(self) -> AsyncIterator[None]:
         """Signals, the watch over the snapshot's file, and the service manager's watchdog."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stop)
-        loop.add_signal_handler(signal.SIGINT, self._stop)
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(signal.SIGINT, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        watch = asyncio.create_task(self._snapshots.watch(self._settings.snapshot_poll_s))
+        tasks = [asyncio.create_task(self.snapshots.watch(self.settings.snapshot_poll_s))]
         interval = watchdog_interval()
-        watchdog = asyncio.create_task(_feed_watchdog(interval)) if interval is not None else None
+        if interval is not None:
+            tasks.append(asyncio.create_task(_feed_watchdog(interval)))
         try:
             yield
         finally:
-            watch.cancel()
-            if watchdog is not None:
-                watchdog.cancel()
+            for task in tasks:
+                task.cancel()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
-    def _stop(self) -> None:
-        """Drain; the second time, stop at once."""
-        if self._internal.draining:
-            self._api_listener.force_exit = True
-            return
-        self._internal.draining = True
-        notify("STOPPING=1", "STATUS=draining")
-        _log.info("draining", timeout_s=self._settings.drain_timeout_s)
-        self._api_listener.stop()
-
     def _on_hangup(self) -> None:
-        task = asyncio.create_task(self._reload())
+        task = asyncio.create_task(self.reload())
         self._tasks.add(task)  # the loop itself holds tasks weakly
         task.add_done_callback(self._tasks.discard)
 
-    async def _reload(self) -> None:
-        notify_reloading()
-        await self._snapshots.reload()
-        if not self._internal.draining:
-            self._tell_ready()
-
     def _tell_ready(self) -> None:
-        table = self._snapshots.table
+        table = self.snapshots.table
         using = f"snapshot {table.version}" if table is not None else "no routing snapshot"
         notify("READY=1", f"STATUS=serving, {using}")
 
 
 @contextlib.asynccontextmanager
-async def _serving(listener: Listener, sock: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
+async def _listening(listener: Listener, sock: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(listener.serve(sockets=[sock]))
     try:
         yield task

@@ -39,9 +39,9 @@ class KeyRecord(_Strict):
     )
     hash: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", description="Digest of the key.")
     created: AwareDatetime = Field(description="When it was made or taken over.")
-    disabled: bool = Field(False, description="A disabled key is refused.")
-    expires: AwareDatetime | None = Field(None, description="Moment from which it is refused.")
-    note: str = Field("", max_length=500, description="What it is for.")
+    disabled: bool = Field(default=False, description="A disabled key is refused.")
+    expires: AwareDatetime | None = Field(default=None, description="Moment from which it is refused.")
+    note: str = Field(default="", max_length=500, description="What it is for.")
 
 
 class KeyFile(_Strict):
@@ -49,7 +49,7 @@ class KeyFile(_Strict):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    schema_version: Literal[1] = Field(1, alias="schema")
+    schema_version: Literal[1] = Field(default=1, validation_alias="schema", serialization_alias="schema")
     keys: tuple[KeyRecord, ...] = ()
 
     @model_validator(mode="after")

@@ -41,7 +41,7 @@ class DesiredKey(BaseModel):
     key: SecretStr | None = None
     state: Literal["present", "disabled", "absent"] = "present"
     expires: AwareDatetime | None = None
-    note: str = Field("", max_length=500)
+    note: str = Field(default="", max_length=500)
 
 
 @dataclass(slots=True)

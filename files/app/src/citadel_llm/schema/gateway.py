@@ -16,19 +16,24 @@ class _Section(BaseModel):
 class Timeouts(_Section):
     """Limits on waiting, in seconds. Each one has its own error code and its own cause in the metrics."""
 
-    connect_s: float = Field(2.0, gt=0, le=60, description="Longest wait for a connection to a back end.")
+    connect_s: float = Field(
+        default=2.0, gt=0, le=60, description="Longest wait for a connection to a back end."
+    )
     first_byte_s: float = Field(
-        600.0,
+        default=600.0,
         gt=0,
         le=86_400,
         description="Longest wait for a back end's first byte. A request that does not stream gets its first "
         "byte when the whole answer has been generated.",
     )
     idle_s: float = Field(
-        120.0, gt=0, le=86_400, description="Longest silence of a back end between two parts of an answer."
+        default=120.0,
+        gt=0,
+        le=86_400,
+        description="Longest silence of a back end between two parts of an answer.",
     )
     body_s: float = Field(
-        60.0, gt=0, le=3_600, description="Longest wait for the whole body of a client's request."
+        default=60.0, gt=0, le=3_600, description="Longest wait for the whole body of a client's request."
     )
 
 
@@ -36,29 +41,35 @@ class BackendPolicy(_Section):
     """How the gateway deals with its back ends."""
 
     keepalive_s: float = Field(
-        4.0,
+        default=4.0,
         gt=0,
         le=600,
         description="How long an idle connection to a back end is kept. It must be shorter than the engine's "
         "own time (vLLM: 5 s), or requests meet connections that the engine has just closed.",
     )
     cooldown_s: float = Field(
-        1.0,
+        default=1.0,
         ge=0,
         le=60,
         description="How long a back end that refused a connection is passed over while another can serve.",
     )
     lost_retries: int = Field(
-        1,
+        default=1,
         ge=0,
         le=5,
         description="How often a request is sent again when its connection was lost before the first byte.",
     )
     probe_timeout_s: float = Field(
-        2.0, gt=0, le=60, description="Longest wait for a back end's health when readiness is asked for."
+        default=2.0,
+        gt=0,
+        le=60,
+        description="Longest wait for a back end's health when readiness is asked for.",
     )
     retry_after_s: int = Field(
-        2, ge=1, le=600, description="What clients are told in Retry-After when no back end can serve."
+        default=2,
+        ge=1,
+        le=600,
+        description="What clients are told in Retry-After when no back end can serve.",
     )
 
 
@@ -76,33 +87,41 @@ class GatewaySettings(_Section):
     )
     snapshot_path: Path = Field(description="The routing snapshot, an absolute path.")
     drain_timeout_s: float = Field(
-        60.0, ge=0, le=3_600, description="Longest time that requests in flight are given after SIGTERM."
+        default=60.0,
+        ge=0,
+        le=3_600,
+        description="Longest time that requests in flight are given after SIGTERM.",
     )
     drain_idle_s: float = Field(
-        1.0,
+        default=1.0,
         ge=0,
         le=60,
         description="How long idle connections stay open after SIGTERM, for requests already on their way.",
     )
     snapshot_poll_s: float = Field(
-        1.0, gt=0, le=60, description="How often the snapshot's file is looked at for a change."
+        default=1.0, gt=0, le=60, description="How often the snapshot's file is looked at for a change."
     )
     max_body_bytes: int = Field(
-        32 * _MIB, ge=1024, le=1024 * _MIB, description="Largest body of a request; larger ones get 413."
+        default=32 * _MIB,
+        ge=1024,
+        le=1024 * _MIB,
+        description="Largest body of a request; larger ones get 413.",
     )
     keepalive_s: float = Field(
-        75.0,
+        default=75.0,
         gt=0,
         le=3_600,
         description="How long an idle client connection is kept. It must be longer than the edge's own time.",
     )
     backlog: int = Field(
-        2048, ge=1, le=65_535, description="Connections that the kernel queues before accept."
+        default=2048, ge=1, le=65_535, description="Connections that the kernel queues before accept."
     )
-    access_log: bool = Field(True, description="Write one JSON line for each request, without content.")
-    timeouts: Timeouts = Field(default_factory=Timeouts, description="Limits on waiting.")
+    access_log: bool = Field(
+        default=True, description="Write one JSON line for each request, without content."
+    )
+    timeouts: Timeouts = Field(default=Timeouts(), description="Limits on waiting.")
     backends: BackendPolicy = Field(
-        default_factory=BackendPolicy, description="How the gateway deals with its back ends."
+        default=BackendPolicy(), description="How the gateway deals with its back ends."
     )
 
     @field_validator("snapshot_path")

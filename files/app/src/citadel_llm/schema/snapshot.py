@@ -71,9 +71,13 @@ class Model(_Part):
     """A model that clients can ask for."""
 
     name: Name = Field(description="Name that clients ask for.")
-    aliases: tuple[Name, ...] = Field((), description="Further names for the same model.")
-    task: Task = Field("generate", description="What the model does; it decides which endpoints serve it.")
-    created: int = Field(0, ge=0, description="When the model was first offered, in seconds since 1970.")
+    aliases: tuple[Name, ...] = Field(default=(), description="Further names for the same model.")
+    task: Task = Field(
+        default="generate", description="What the model does; it decides which endpoints serve it."
+    )
+    created: int = Field(
+        default=0, ge=0, description="When the model was first offered, in seconds since 1970."
+    )
     backends: tuple[Backend, ...] = Field(min_length=1, description="Engines that serve it.")
 
     @model_validator(mode="after")
@@ -85,7 +89,7 @@ class Model(_Part):
 class Key(_Part):
     """An API key, as a hash."""
 
-    id: Name = Field(description="Name of the key, used in logs and metrics.")
+    id: Name = Field(description="Name of the key, shown in logs.")
     prefix: str = Field(
         min_length=KEY_PREFIX_LENGTH,
         max_length=KEY_PREFIX_LENGTH,
@@ -94,8 +98,8 @@ class Key(_Part):
     hash: str = Field(
         pattern=r"^sha256:[0-9a-f]{64}$", description="sha256: and the digest of the whole key."
     )
-    disabled: bool = Field(False, description="A disabled key is refused.")
-    expires: AwareDatetime | None = Field(None, description="Moment from which the key is refused.")
+    disabled: bool = Field(default=False, description="A disabled key is refused.")
+    expires: AwareDatetime | None = Field(default=None, description="Moment from which the key is refused.")
 
 
 class RoutingSnapshot(_Part):
@@ -104,8 +108,8 @@ class RoutingSnapshot(_Part):
     schema_version: Literal[1] = Field(description="Version of this schema.")
     version: str = Field(pattern=r"^[0-9a-f]{16}$", description="Digest of the content; see `digest`.")
     created: AwareDatetime = Field(description="When the document was built.")
-    models: tuple[Model, ...] = Field((), description="Models that clients can ask for.")
-    keys: tuple[Key, ...] = Field((), description="Keys that are accepted.")
+    models: tuple[Model, ...] = Field(default=(), description="Models that clients can ask for.")
+    keys: tuple[Key, ...] = Field(default=(), description="Keys that are accepted.")
 
     @model_validator(mode="after")
     def _unique(self) -> RoutingSnapshot:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import queue
-import sys
 import threading
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from citadel_llm.telemetry.logs import get_logger, output_lock, writes_json
+from citadel_llm.telemetry.logs import get_logger, json_stream, output_lock
 
 _NAME = "citadel.access"
 _BATCH = 256
@@ -25,17 +24,19 @@ class AccessLog:
     `_BATCH * _MAX_BATCHES` entries; beyond that they are dropped and counted in `dropped`.
     """
 
-    def __init__(self, *, service: str, stream: TextIO | None = None) -> None:
+    def __init__(self, *, service: str) -> None:
         self.dropped = 0
-        self._stream = stream if stream is not None else sys.stdout
         self._head = {"level": "info", "logger": _NAME, "service": service, "event": "request"}
         self._lines: list[str] = []
         self._queue: queue.Queue[list[str] | None] = queue.Queue(_MAX_BATCHES)
         self._logger = get_logger(_NAME)
         self._level = logging.getLogger(_NAME)
         self._thread: threading.Thread | None = None
-        if writes_json():
-            self._thread = threading.Thread(target=self._write, name="access-log", daemon=True)
+        stream = json_stream()
+        if stream is not None:
+            self._thread = threading.Thread(
+                target=self._write, args=(stream,), name="access-log", daemon=True
+            )
             self._thread.start()
 
     def write(self, fields: dict[str, Any]) -> bool:
@@ -73,12 +74,12 @@ class AccessLog:
             return
         self._thread.join(timeout_s)
 
-    def _write(self) -> None:
+    def _write(self, stream: TextIO) -> None:
         while (lines := self._queue.get()) is not None:
             lines.append("")
             try:
                 with output_lock:
-                    self._stream.write("\n".join(lines))
-                    self._stream.flush()
+                    stream.write("\n".join(lines))
+                    stream.flush()
             except (OSError, ValueError):
                 self.dropped += len(lines) - 1  # nobody reads any more; serving goes on

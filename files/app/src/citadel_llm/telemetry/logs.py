@@ -56,9 +56,12 @@ def configure_logging(
     set_level(level)
 
 
-def writes_json() -> bool:
-    """Whether the process's logs are JSON lines."""
-    return any(isinstance(h, _Handler) and h.style == "json" for h in logging.getLogger().handlers)
+def json_stream() -> TextIO | None:
+    """Where the process's logs go when they are JSON lines, else None."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler) and handler.style == "json":
+            return handler.stream
+    return None
 
 
 def set_level(level: str) -> None:
