@@ -13,15 +13,10 @@ import tempfile
 import time
 from typing import Any, Dict, List, Mapping, Optional
 
+from ansible_collections.citadel.llm.plugins.module_utils._command import Completed, Runner, url_secrets
 from ansible_collections.citadel.llm.plugins.module_utils._files import write_atomic
 from ansible_collections.citadel.llm.plugins.module_utils._release import ReleaseError, ReleaseStore
-from ansible_collections.citadel.llm.plugins.module_utils._uv import (
-    Completed,
-    Runner,
-    canonical_name,
-    explain_failure,
-    url_secrets,
-)
+from ansible_collections.citadel.llm.plugins.module_utils._uv import canonical_name, explain_failure
 from ansible_collections.citadel.llm.plugins.module_utils._venv_plan import FORMAT, Plan, Spec
 
 _BYTECODE_TIMEOUT = "600"

@@ -11,12 +11,12 @@ import os
 from dataclasses import dataclass, field
 from typing import Dict, List, Mapping, Optional
 
+from ansible_collections.citadel.llm.plugins.module_utils._command import Runner
 from ansible_collections.citadel.llm.plugins.module_utils._files import sha256_file
 from ansible_collections.citadel.llm.plugins.module_utils._release import ReleaseError
 from ansible_collections.citadel.llm.plugins.module_utils._uv import (
     Lock,
     LockError,
-    Runner,
     canonical_name,
     parse_lock,
 )

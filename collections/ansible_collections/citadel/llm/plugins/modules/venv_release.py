@@ -230,9 +230,9 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.citadel.llm.plugins.module_utils._command import redact, url_secrets
 from ansible_collections.citadel.llm.plugins.module_utils._files import resolve_group, resolve_owner
 from ansible_collections.citadel.llm.plugins.module_utils._release import ReleaseError, ReleaseStore
-from ansible_collections.citadel.llm.plugins.module_utils._uv import redact, url_secrets
 from ansible_collections.citadel.llm.plugins.module_utils._venv_plan import Spec
 from ansible_collections.citadel.llm.plugins.module_utils._venv_release import Outcome, Wanted, deploy
 
