@@ -71,6 +71,8 @@ def parse(text: str, source: str, *, numbered: bool = True) -> Node:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark and numbered else None
         detail = ", ".join(part for part in (error.problem, error.context) if part)
+        if error.context and error.context_mark and numbered:
+            detail += f" that begins in line {error.context_mark.line + 1}"
         raise SourceError(Origin(source, line), f"not valid YAML: {detail}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SourceError(Origin(source), f"not valid YAML: {error}") from error

@@ -30,6 +30,12 @@ _DENIED = (
     "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
     "org.freedesktop.DBus.Error.AuthFailed",
 )
+# The bus tries to start what has no owner; in a container without systemd that start fails.
+_ABSENT = (
+    "org.freedesktop.DBus.Error.ServiceUnknown",
+    "org.freedesktop.DBus.Error.NameHasNoOwner",
+    "org.freedesktop.DBus.Error.Spawn",
+)
 
 Verb = Literal["start", "stop", "restart", "reload"]
 _METHODS: dict[Verb, str] = {
@@ -82,6 +88,7 @@ class Systemd:
         """`address` is a D-Bus address; default the system bus."""
         self._address = address
         self._bus: MessageBus | None = None
+        self._lost: asyncio.Future[None] | None = None
         self._jobs = 0
         self._finished: dict[str, asyncio.Future[str]] = {}
         self._subscribed = False
@@ -94,14 +101,18 @@ class Systemd:
                 f"systemd cannot be reached over D-Bus ({error}). "
                 "Services are controlled on the server itself, where systemd and dbus run"
             ) from error
+        # One watcher for the whole connection: cancelling a wait for it would cancel it for every other job.
+        self._lost = asyncio.ensure_future(self._bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bus is not None:
+        if self._bus is not None and self._lost is not None:
             self._bus.disconnect()
-            self._bus = None
+            with contextlib.suppress(Exception):
+                await self._lost
+        self._bus = self._lost = None
 
     async def list_units(self, patterns: Sequence[str]) -> list[str]:
         """Names of the loaded units that match one of the glob patterns."""
@@ -150,11 +161,8 @@ class Systemd:
     async def _result(self, path: str, subject: str) -> str:
         """The result of a job, whose signal may have come before the reply that names it."""
         finished = self._finished.setdefault(path, asyncio.get_running_loop().create_future())
-        lost = asyncio.ensure_future(self._connected().wait_for_disconnect())  # type: ignore[no-untyped-call]
-        try:
-            await asyncio.wait({finished, lost}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            lost.cancel()
+        if self._lost is not None:
+            await asyncio.wait({finished, self._lost}, return_when=asyncio.FIRST_COMPLETED)
         if not finished.done():
             raise NoBusError(
                 f"{subject}: the connection to D-Bus was lost while the job ran. See citadel status"
@@ -238,7 +246,7 @@ def _failure(subject: str, reply: Message) -> SystemdError:
             f"{subject}: not permitted for {user} ({text}). Run it with sudo, or as the service account, "
             "which polkit lets control citadel-* units"
         )
-    if reply.error_name == "org.freedesktop.DBus.Error.ServiceUnknown":
+    if str(reply.error_name).startswith(_ABSENT):
         return NoBusError(
             f"{subject}: D-Bus runs, but systemd does not. Services are controlled on the server"
         )
