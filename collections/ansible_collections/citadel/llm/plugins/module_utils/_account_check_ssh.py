@@ -37,8 +37,10 @@ def ssh_findings(wanted: Dict[str, Any], entry: Entry, ssh: Dict[str, Any]) -> L
     directory = entry.home + "/.ssh"
     findings = _home(entry, ssh["home"])
     findings += _modes("account.ssh_directory", directory, 0o700, entry, ssh["directory"])
+    if ssh["directory"] is None:
+        return findings
     findings += _modes("account.ssh_file", directory + "/authorized_keys", 0o600, entry, ssh["file"])
-    return findings + _keys(entry, ssh["keys"], count)
+    return findings + (_keys(entry, ssh["keys"], count) if ssh["file"] else [])
 
 
 def _home(entry: Entry, home: Optional[Dict[str, int]]) -> List[Finding]:
