@@ -131,11 +131,15 @@ def make_plan(spec: Spec) -> Plan:
         raise MissingInputError(f"{error.filename} is not on this host: copy it there first") from error
     except (LockError, UnicodeDecodeError) as error:
         raise ReleaseError("lock", f"the lock {spec.lock} cannot be used: {error}") from error
-    if not os.access(spec.uv, os.X_OK):
-        raise MissingInputError(f"uv is not at {spec.uv}: install it there, or set uv")
-    if spec.wheelhouse is not None and not os.path.isdir(spec.wheelhouse):
-        raise MissingInputError(f"the wheelhouse {spec.wheelhouse} is not a directory on this host")
     python = probe_python(spec.python)
     inputs = {"format": FORMAT, "lock": lock.digest, "wheels": sorted(wheels.values()), "python": python.tag}
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     return Plan(digest[:16], lock, python, wheels)
+
+
+def require_tools(spec: Spec) -> None:
+    """What only a build needs. Raises MissingInputError for what is not there."""
+    if not os.access(spec.uv, os.X_OK):
+        raise MissingInputError(f"uv is not at {spec.uv}: install it there, or set uv")
+    if spec.wheelhouse is not None and not os.path.isdir(spec.wheelhouse):
+        raise MissingInputError(f"the wheelhouse {spec.wheelhouse} is not a directory on this host")

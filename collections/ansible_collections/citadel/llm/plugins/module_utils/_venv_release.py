@@ -18,6 +18,7 @@ from ansible_collections.citadel.llm.plugins.module_utils._venv_plan import (
     MissingInputError,
     Spec,
     make_plan,
+    require_tools,
 )
 
 
@@ -91,6 +92,8 @@ def _provide(spec: Spec, store: ReleaseStore, wanted: Wanted, outcome: Outcome, 
     builder = Builder(spec, store)
     manifest = usable(store, plan.id)
     outcome.built = manifest is None
+    if outcome.built:
+        require_tools(spec)
     outcome.switched = wanted.state == "current" and outcome.before != plan.id
     outcome.manifest = manifest or {"id": plan.id, "locked": plan.locked}
     if check:
