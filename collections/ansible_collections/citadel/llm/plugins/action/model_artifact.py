@@ -1,7 +1,7 @@
 # Copyright: The Citadel authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Action plugin of model_artifact: hashes a model on the controller and sends the files that the host lacks."""
+"""Action plugin of model_artifact: hashes a model on the controller, sends the files that the host lacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.citadel.llm.plugins.module_utils._model_artifact import check_same
+from ansible_collections.citadel.llm.plugins.module_utils._model_artifact import check_archive, check_same
 from ansible_collections.citadel.llm.plugins.module_utils._model_cache import shared_cache
 from ansible_collections.citadel.llm.plugins.module_utils._model_manifest import (
     Manifest,
@@ -30,7 +30,7 @@ _LARGE = 64 << 20
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     """Runs the module once where nothing is to be sent, and otherwise before and after the transfer."""
 
     TRANSFERS_FILES = True
@@ -47,7 +47,7 @@ class ActionModule(ActionBase):
             if arguments.get("manifest"):
                 path = self._find_needle("files", os.path.expanduser(str(arguments["manifest"])))
                 arguments["_expected"] = read_manifest(path).as_dict()
-            if not self._is_on_controller(arguments, source):
+            if not isinstance(source, dict) or not self._is_on_controller(arguments, source):
                 return self._call(arguments, task_vars, may_be_async=True)
             if self._task.async_val:
                 raise AnsibleActionFail(
@@ -62,10 +62,9 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"{arguments.get('name', MODULE)}: {error}") from error
 
     @staticmethod
-    def _is_on_controller(arguments: dict[str, Any], source: Any) -> bool:
+    def _is_on_controller(arguments: dict[str, Any], source: dict[str, Any]) -> bool:
         return (
-            isinstance(source, dict)
-            and arguments.get("state", "present") == "present"
+            arguments.get("state", "present") == "present"
             and not boolean(arguments.get("remote_src", False), strict=False)
             and [key for key, value in source.items() if value is not None] in (["directory"], ["archive"])
         )
@@ -88,8 +87,8 @@ class ActionModule(ActionBase):
             if self._task.check_mode:
                 return None
             raise AnsibleActionFail(
-                f"source.{kind}: {source[kind]} is not on the controller: prepare it first, or set remote_src "
-                "for a path on the host"
+                f"source.{kind}: {source[kind]} is not on the controller: prepare it first, "
+                "or set remote_src for a path on the host"
             ) from error
         return open_tree(path if kind == "directory" else None, path if kind == "archive" else None)
 
@@ -126,11 +125,7 @@ class ActionModule(ActionBase):
         root = os.environ.get("CITADEL_CACHE") or "~/.cache/citadel"
         folder = os.path.join(os.path.expanduser(root), "hashes")
         with shared_cache(folder, tree.root) as cache:
-            expected = arguments.get("archive_sha256")
-            if expected and tree.temporary and cache.sha256(tree.root) != str(expected).lower():
-                raise ManifestError(
-                    f"the archive {tree.root} has sha256 {cache.sha256(tree.root)}, not {expected}: fetch it again"
-                )
+            check_archive(tree, arguments.get("archive_sha256"), cache)
             manifest = tree.manifest(cache)
         check_same(tree.own_manifest(), manifest, f"the manifest in {tree.root}")
         return manifest
@@ -141,9 +136,9 @@ class ActionModule(ActionBase):
         with tempfile.TemporaryDirectory(prefix="citadel-model-") as scratch:
             for number, (path, file) in enumerate(tree.files(set(paths), scratch), start=1):
                 entry = entries[path]
-                text = f"{self._task.args['name']}: sending {path} ({human(entry.size)}, {number} of {len(paths)})"
+                text = f"sending {path} ({human(entry.size)}, {number} of {len(paths)})"
                 if entry.size >= _LARGE:
-                    display.display(text, stderr=True)
+                    display.display(f"{self._task.args['name']}: {text}", stderr=True)
                 else:
                     display.v(text)
                 self._transfer_file(file, f"{directory}/{entry.sha256}")

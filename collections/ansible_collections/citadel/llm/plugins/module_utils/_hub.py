@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import hashlib
 import http.client
 import json
@@ -21,17 +20,23 @@ from dataclasses import dataclass
 from email.message import Message
 from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from ansible_collections.citadel.llm.plugins.module_utils._hub_rules import (
+    COMMIT,
+    SHA256,
+    HubError,
+    check_repository,
+    check_revision,
+    explain_status,
+    is_chosen,
+    origin,
+    pause_of,
+    shown,
+)
+
 BLOCK = 1 << 20
-_COMMIT = re.compile(r"\A[0-9a-f]{40}\Z")
-_SHA256 = re.compile(r"\A[0-9a-f]{64}\Z")
-_REPOSITORY = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?\Z")
 _LARGEST_LISTING = 64 << 20
 _LONGEST_PAUSE_S = 300.0
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-
-class HubError(Exception):
-    """The hub cannot give what was asked; the message says why and what to do, and never holds the token."""
 
 
 class _TransientError(Exception):
@@ -96,18 +101,6 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return request
 
 
-def origin(url: str) -> Tuple[str, Optional[str], Optional[int]]:
-    """Scheme, host and port of an address."""
-    parts = urllib.parse.urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def shown(url: str) -> str:
-    """An address for messages: without a query, which can hold a signature, and without a user and password."""
-    parts = urllib.parse.urlsplit(url)
-    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rsplit("@", 1)[-1], parts.path, "", ""))
-
-
 class Hub:
     """One hub. `attempts` bounds tries without progress, `timeout_s` the wait for an answer or a block."""
 
@@ -161,7 +154,7 @@ class Hub:
         url = f"{self.endpoint}/api/models/{repository}/revision/{quoted}?blobs=true"
         listing = self._get_json(url, f"{repository} at {revision}")
         commit = str(listing.get("sha", ""))
-        if not _COMMIT.match(commit) or (_COMMIT.match(revision) and commit != revision):
+        if not COMMIT.match(commit) or (COMMIT.match(revision) and commit != revision):
             raise HubError(
                 f"{shown(url)} answers for the commit {commit!r}, not for {revision}: check the endpoint"
             )
@@ -183,9 +176,9 @@ class Hub:
         sha256 = large.get("sha256") or large.get("oid") if isinstance(large, dict) else None
         size = large.get("size") if isinstance(large, dict) else row.get("size")
         etag = str(sha256 or row.get("blobId") or "")
-        if not isinstance(size, int) or not (_SHA256.match(etag) or _COMMIT.match(etag)):
+        if not isinstance(size, int) or not (SHA256.match(etag) or COMMIT.match(etag)):
             etag, size = self._look_up(repository, commit, path)
-        if _SHA256.match(etag):
+        if SHA256.match(etag):
             return HubFile(path, size, sha256=etag)
         return HubFile(path, size, git_sha1=etag)
 
@@ -196,7 +189,7 @@ class Hub:
         etag = (headers.get("X-Linked-Etag") or headers.get("ETag") or "").strip()
         etag = (etag[2:] if etag.startswith("W/") else etag).strip('"')
         size = headers.get("X-Linked-Size") or headers.get("Content-Length") or ""
-        if not (_SHA256.match(etag) or _COMMIT.match(etag)) or not size.isdigit():
+        if not (SHA256.match(etag) or COMMIT.match(etag)) or not size.isdigit():
             raise HubError(f"the hub says neither a hash nor a size for {path!r}: use another hub")
         return etag, int(size)
 
@@ -323,52 +316,10 @@ class Hub:
         if error.code == 416:
             return _RangeError("HTTP status 416")
         if error.code in (408, 429) or error.code >= 500:
-            return _TransientError(f"HTTP status {error.code}", _pause_of(error.headers))
+            return _TransientError(f"HTTP status {error.code}", pause_of(error.headers))
         return HubError(
             explain_status(error.code, error.headers.get("X-Error-Code", ""), subject, self.endpoint)
         )
-
-
-def explain_status(status: int, code: str, subject: str, endpoint: str) -> str:
-    """Why the hub refused a request for `subject`, and what to do."""
-    known = {
-        "GatedRepo": "is gated: accept its conditions with the account that the token belongs to, and give that token",
-        "RevisionNotFound": "has no such revision: take the commit's 40 digits from the repository's history",
-        "EntryNotFound": "does not exist at this revision, although the hub lists it: try another endpoint",
-        "RepoNotFound": "does not exist or is private: check its name, or give a token that may read it",
-    }
-    if code in known:
-        return f"{subject!r} on {endpoint} ({status}) {known[code]}"
-    if status in (401, 403):
-        return f"{endpoint} refuses to give {subject!r} ({status}): give a token that may read it"
-    return f"{endpoint} answers {status} for {subject!r}: check the endpoint and the repository"
-
-
-def check_repository(repository: str) -> None:
-    """Raise HubError unless the text can name a repository."""
-    if not _REPOSITORY.match(repository) or ".." in repository:
-        raise HubError(f"the repository {repository!r} is not valid: write it as ORGANISATION/NAME")
-
-
-def check_revision(revision: str, *, allow_moving: bool) -> None:
-    """Raise HubError unless the revision is a commit, or branches and tags are allowed."""
-    if _COMMIT.match(revision) or (allow_moving and re.match(r"\A[\w./-]+\Z", revision)):
-        return
-    raise HubError(
-        f"the revision {revision!r} is not a commit of 40 hexadecimal digits: a branch or a tag can move, and "
-        "two runs would install different models; name the commit, or set allow_moving_revision"
-    )
-
-
-def is_chosen(path: str, allow: Sequence[str], ignore: Sequence[str]) -> bool:
-    """Whether the patterns choose a path; without `allow` every path is allowed. ``dir/`` means all below it."""
-    if allow and not any(_matches(path, pattern) for pattern in allow):
-        return False
-    return not any(_matches(path, pattern) for pattern in ignore)
-
-
-def _matches(path: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(path, pattern + "*" if pattern.endswith("/") else pattern)
 
 
 def has_hash(path: str, file: HubFile) -> bool:
@@ -394,15 +345,6 @@ def _size(path: str) -> int:
 def _range_start(headers: Message) -> Optional[int]:
     match = re.match(r"bytes (\d+)-", headers.get("Content-Range", ""))
     return int(match[1]) if match else None
-
-
-def _pause_of(headers: Message) -> Optional[float]:
-    """The seconds that the hub asks to wait, by either of the two headers in use."""
-    for name, pattern in (("Retry-After", r"\A(\d+)\Z"), ("RateLimit", r";\s*t=(\d+)")):
-        match = re.search(pattern, headers.get(name, "").strip())
-        if match:
-            return float(match[1])
-    return None
 
 
 def _copy(response: IO[bytes], stream: IO[bytes], expected: int) -> None:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional
 
 from ansible_collections.citadel.llm.plugins.module_utils import _model_manifest as manifests
-from ansible_collections.citadel.llm.plugins.module_utils._hub import HubError
+from ansible_collections.citadel.llm.plugins.module_utils._hub_rules import HubError
+from ansible_collections.citadel.llm.plugins.module_utils._model_cache import Cache
 from ansible_collections.citadel.llm.plugins.module_utils._model_manifest import Manifest, ManifestError
 from ansible_collections.citadel.llm.plugins.module_utils._model_snapshot import HubSource, fetch
-from ansible_collections.citadel.llm.plugins.module_utils._model_source import open_tree
+from ansible_collections.citadel.llm.plugins.module_utils._model_source import Tree, open_tree
 from ansible_collections.citadel.llm.plugins.module_utils._model_staging import StagingError
 from ansible_collections.citadel.llm.plugins.module_utils._model_store import (
     ModelStore,
@@ -31,9 +32,9 @@ _FEW = 64
 class Request:
     """What a task asks for.
 
-    At most one of `pushed`, `directory`, `archive` and `hub` says where the model comes from: the manifest of
-    files that the controller transfers, a path on this host, or a hub. `committing` means that the transfer is
-    done. `uploader` is the user who transfers.
+    At most one of `pushed`, `directory`, `archive` and `hub` says where the model comes from: the manifest
+    of files that the controller transfers, a path on this host, or a hub. `committing` means that the
+    transfer is done. `uploader` is the user who transfers.
     """
 
     store: str
@@ -42,13 +43,14 @@ class Request:
     pushed: Optional[Manifest] = None
     directory: Optional[str] = None
     archive: Optional[str] = None
+    archive_sha256: Optional[str] = None
     hub: Optional[HubSource] = None
     expected: Optional[Manifest] = None
     checksums: Mapping[str, str] = field(default_factory=dict)
     activate: bool = True
     keep: Optional[int] = None
     reserve: int = 0
-    owner: Owner = Owner()
+    owner: Owner = field(default_factory=Owner)
     committing: bool = False
     uploader: Optional[str] = None
     check_mode: bool = False
@@ -133,8 +135,8 @@ class Artifact:
         if not request.has_source:
             found = ", ".join(self.store.versions()) or "none"
             raise StoreError(
-                f"version {known} of {request.name} is not installed in {request.store} (installed: {found}): "
-                "name one of these, or give a source"
+                f"version {known} of {request.name} is not in {request.store} (installed: {found}): "
+                "name one that is, or give a source"
             )
         if request.hub is not None:
             return self._wanted_of_hub(request.hub)
@@ -142,6 +144,7 @@ class Artifact:
             self.outcome.warnings.append(f"{request.directory or request.archive} is not there yet")
             return None
         tree = open_tree(request.directory, request.archive)
+        check_archive(tree, request.archive_sha256, self.store.staging.cache)
         own = tree.own_manifest()
         manifest = tree.manifest(self.store.staging.cache)
         check_same(own, manifest, "its manifest")
@@ -161,12 +164,12 @@ class Artifact:
         check_checksums(self.request.checksums, manifest)
         if self.request.version not in (None, manifest.version):
             raise ManifestError(
-                f"the source makes version {manifest.version}, not {self.request.version}: it is another model, "
-                "or files were added, removed or damaged"
+                f"the source makes version {manifest.version}, not {self.request.version}: it is another "
+                "model, or files were added, removed or damaged"
             )
 
     def _install(self, manifest: Manifest) -> bool:
-        """Install from the staging area; False where the controller has to transfer first, or in check mode."""
+        """Install what is staged; False where the controller has to transfer first, and in check mode."""
         request, staging = self.request, self.store.staging
         if request.check_mode:
             self._predict_space(manifest)
@@ -197,7 +200,7 @@ class Artifact:
         return True
 
     def _predict_space(self, manifest: Manifest) -> None:
-        """Warn of too little space: before a first run the disk that the store will be on can be missing yet."""
+        """Warn of too little space: before a first run the disk of the store can be missing yet."""
         try:
             self.store.check_space(manifest.bytes, self.request.reserve)
         except StoreError as error:
@@ -256,9 +259,9 @@ class Artifact:
     def verified(self) -> Outcome:
         version = self.request.version or self.outcome.before
         if version is None or not os.path.isdir(self.store.path(version)):
+            what = "active version" if version is None else f"version {version}"
             raise StoreError(
-                f"{self.request.name} has no {'active version' if version is None else 'version ' + version} in "
-                f"{self.request.store}: install it with state=present"
+                f"{self.request.name} has no {what} in {self.request.store}: install it with state=present"
             )
         damage = self.store.damage(version, thorough=True)
         manifest = self.store.manifest(version)
@@ -271,8 +274,17 @@ class Artifact:
         return self.outcome
 
 
+def check_archive(tree: Tree, sha256: Optional[str], cache: Cache) -> None:
+    """Raise ManifestError unless an archive has this sha256; None, and a directory, are not checked."""
+    if sha256 is None or not tree.temporary:
+        return
+    found = cache.sha256(tree.root)
+    if found != sha256.lower():
+        raise ManifestError(f"the archive {tree.root} has sha256 {found}, not {sha256}: fetch it again")
+
+
 def check_same(expected: Optional[Manifest], found: Manifest, what: str) -> None:
-    """Raise ManifestError, naming the files, unless the found files are the expected ones. None expects nothing."""
+    """Raise ManifestError, naming files, unless what was found is what is expected. None expects nothing."""
     lines = manifests.differences(expected, found) if expected else []
     if lines:
         raise ManifestError(
@@ -290,7 +302,8 @@ def check_checksums(checksums: Mapping[str, str], manifest: Manifest) -> None:
             )
         if found[path].sha256 != sha256.lower():
             raise ManifestError(
-                f"{path} has sha256 {found[path].sha256}, not {sha256}: fetch it again, or correct the checksum"
+                f"{path} has sha256 {found[path].sha256}, not {sha256}: "
+                "fetch it again, or correct the checksum"
             )
 
 

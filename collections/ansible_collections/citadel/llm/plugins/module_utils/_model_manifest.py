@@ -222,14 +222,3 @@ def differences(expected: Manifest, found: Manifest) -> List[str]:
         elif wanted[path].sha256 != given[path].sha256:
             lines.append(f"{path} has sha256 {given[path].sha256}, not {wanted[path].sha256}")
     return lines
-
-
-def compare_summary(before: Optional[Manifest], after: Optional[Manifest]) -> Dict[str, List[str]]:
-    """The paths that were added, removed and changed between two versions; None has no files."""
-    old = before.by_path() if before else {}
-    new = after.by_path() if after else {}
-    return {
-        "added": sorted(set(new) - set(old)),
-        "removed": sorted(set(old) - set(new)),
-        "changed": sorted(path for path in set(old) & set(new) if old[path] != new[path]),
-    }

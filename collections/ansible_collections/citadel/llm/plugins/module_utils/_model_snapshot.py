@@ -1,7 +1,7 @@
 # Copyright: The Citadel authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings a snapshot of a hub into the staging area: several files at a time, checked, continued after a stop."""
+"""Brings a snapshot of a hub into the staging area: several files at a time, each checked and resumable."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class HubSource:
 def fetch(source: HubSource, store: ModelStore, reserve: int, client: Optional[Hub] = None) -> Manifest:
     """Stage the files of the snapshot that are not there yet, and make its manifest.
 
-    Raises HubError, StoreError for too little space, ManifestError and OSError. What has arrived stays staged.
+    Raises HubError, StoreError for too little space, ManifestError, OSError. What has arrived stays staged.
     """
     hub = client or source.client()
     snapshot = hub.snapshot(

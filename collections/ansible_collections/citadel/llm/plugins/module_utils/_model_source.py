@@ -224,7 +224,7 @@ def zstandard(path: str) -> Iterator[IO[bytes]]:
     command = shutil.which("zstd")
     if command is None:
         raise ManifestError(
-            f"{path} needs the command 'zstd', which is not there: install the package zstd, or pack a .tar.gz"
+            f"{path} needs the command 'zstd', which is missing: install the package zstd, or pack a .tar.gz"
         )
     process = subprocess.Popen([command, "-dcq", "--", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None and process.stderr is not None  # both are pipes

@@ -32,7 +32,7 @@ class StagingError(Exception):
 
 
 class Staging:
-    """``<store>/.incoming/<name>/``: one file per content, its sha256 for a name. Survives an interruption."""
+    """``<store>/.incoming/<name>/``: one file per content, named by its sha256. Survives interruptions."""
 
     def __init__(self, store: str, name: str) -> None:
         self.incoming = os.path.join(store, INCOMING)

@@ -157,7 +157,7 @@ class ModelStore:
         return [] if sha256 == entry.sha256 else [f"{entry.path} has sha256 {sha256}, not {entry.sha256}"]
 
     def held(self, wanted: Set[str]) -> Dict[str, str]:
-        """Which of the wanted sha256 installed versions of the model have, each with a file; all are checked."""
+        """Which of the wanted sha256 installed versions have, each with a file whose content was checked."""
         found: Dict[str, str] = {}
         for version in self.versions():
             other = self.manifest(version)
@@ -225,7 +225,7 @@ class ModelStore:
         return wrong
 
     def activate(self, version: str) -> None:
-        """Point the active link at an installed version, and keep what it named before as the previous one."""
+        """Point the active link at an installed version, and keep what it named before as the previous."""
         if os.path.lexists(self.link) and not os.path.islink(self.link):
             raise StoreError(f"{self.link} is not a link: move it away, it belongs to the store")
         before = self.current()
@@ -275,8 +275,8 @@ class ModelStore:
         if needed + reserve > free:
             raise StoreError(
                 f"the file system of {self.root} has {free} bytes free ({human(free)}), but the model needs "
-                f"{needed} more ({human(needed)}) and {reserve} stay in reserve ({human(reserve)}): make room, "
-                "remove old versions (keep), or put the store on another disk"
+                f"{needed} more ({human(needed)}) and {reserve} stay in reserve ({human(reserve)}): "
+                "make room, remove old versions (keep), or put the store on another disk"
             )
 
 

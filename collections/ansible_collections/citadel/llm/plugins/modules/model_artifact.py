@@ -12,15 +12,18 @@ module: model_artifact
 short_description: Put a version of a model into the store of a server
 version_added: 0.1.0
 description:
-  - Installs a model from a directory, an archive or a snapshot of a hub as C(<store>/<name>/<version>/), with a manifest
-    that holds the sha256 of each file. A version is named by its content, written once and never changed.
+  - Installs a model from a directory, an archive or a snapshot of a hub as C(<store>/<name>/<version>/),
+    with a manifest that holds the sha256 of each file. A version is named by its content, written once and
+    never changed.
   - The link C(<store>/<name>/current) names the active version. It is switched in one step.
-  - A file whose content is not what the manifest, O(checksums), O(version) or the hub says is refused by name. Links
-    that lead out of the model, devices, pointers of Git LFS and cut off safetensors files are refused as well.
-  - Space is checked before. An interrupted transfer or download goes on in the next run, and files that another version
-    of the model has are not transferred again.
-  - A directory or an archive on the controller is hashed there, and the hashes are cached below C(~/.cache/citadel)
-    (or E(CITADEL_CACHE)) until a file changes; only the files that the host lacks are sent.
+  - A file whose content is not what the manifest, O(checksums), O(version) or the hub says is refused by
+    name. Links that lead out of the model, devices, pointers of Git LFS and cut off safetensors files are
+    refused as well.
+  - Space is checked before. An interrupted transfer or download goes on in the next run, and files that
+    another version of the model has are not transferred again.
+  - A directory or an archive on the controller is hashed there. The hashes are cached below
+    C(~/.cache/citadel) (or E(CITADEL_CACHE)) until a file changes, and only the files that the host lacks
+    are sent.
 author: The Citadel authors (@citadel-llm)
 extends_documentation_fragment:
   - citadel.llm.attributes
@@ -30,23 +33,26 @@ options:
     type: path
     default: /opt/citadel/models
   name:
-    description: The name of the model in the store. Letters, digits, C(.), C(_) and C(-), not beginning with C(.) or C(-).
+    description:
+      - The name of the model in the store.
+      - Letters, digits, C(.), C(_) and C(-), not beginning with C(.) or C(-).
     type: str
     required: true
   state:
     description:
       - With V(present) the version is installed, and active unless O(activate=false).
-      - With V(verified) every file of the installed version is hashed; one that differs from the manifest fails the
-        task. Nothing is changed.
+      - With V(verified) every file of the installed version is hashed; one that differs from the manifest
+        fails the task. Nothing is changed.
       - With V(absent) the O(version) is removed, or the model with all its versions.
     type: str
     choices: [present, verified, absent]
     default: present
   source:
     description:
-      - Where the model comes from, exactly one of the three. Without it, the O(version) must be installed and is activated.
-      - C(.git) and C(.cache) at the top are never part of a model. A C(manifest.json) at the top is checked against the
-        files.
+      - Where the model comes from, exactly one of the three. Without it, the O(version) must be installed
+        already.
+      - C(.git) and C(.cache) at the top are never part of a model. A C(manifest.json) at the top of a
+        directory is checked against the files.
     type: dict
     suboptions:
       directory:
@@ -54,8 +60,8 @@ options:
         type: path
       archive:
         description:
-          - A C(.tar), C(.tar.gz), C(.tar.bz2), C(.tar.xz), C(.tar.zst) (needs C(zstd)) or C(.zip) file. A single directory
-            that holds everything is left out of the paths.
+          - A C(.tar), C(.tar.gz), C(.tar.bz2), C(.tar.xz), C(.tar.zst) (needs C(zstd)) or C(.zip) file.
+          - A single directory that holds everything is left out of the paths.
         type: path
       hub:
         description: A snapshot of a repository, which the host downloads.
@@ -70,10 +76,8 @@ options:
             type: str
             required: true
           endpoint:
-            description:
-              - The address of the hub. If it is not given, E(HF_ENDPOINT) on the host is used.
+            description: The address of the hub. By default E(HF_ENDPOINT) on the host, else U(https://huggingface.co).
             type: str
-            default: https://huggingface.co
           token:
             description: The token for private and gated repositories. It is sent to the endpoint only.
             type: str
@@ -88,7 +92,7 @@ options:
             elements: str
             default: []
           allow_moving_revision:
-            description: Accept a branch or a tag as the revision. Two runs can then install different models.
+            description: Accept a branch or a tag as the revision. Two runs can install different models then.
             type: bool
             default: false
           parallel:
@@ -100,7 +104,7 @@ options:
             type: int
             default: 30
   remote_src:
-    description: Whether O(source.directory) or O(source.archive) is a path on the host, not on the controller.
+    description: Whether O(source.directory) or O(source.archive) is a path on the host.
     type: bool
     default: false
   version:
@@ -125,8 +129,8 @@ options:
     default: true
   keep:
     description:
-      - How many versions of the model stay in the store, the newest ones. The active version and the one before it
-        always stay. If it is not given, all stay.
+      - How many versions of the model stay in the store, the newest ones. The active version and the one
+        before it always stay. If it is not given, all stay.
     type: int
   reserve:
     description: How many bytes have to stay free on the file system of the store, such as V(10G).
@@ -142,8 +146,8 @@ options:
     default: citadel
 notes:
   - With a directory or an archive on the controller, the task cannot be asynchronous.
-  - Where the connection's user is not root, the files go through a directory of the store that only this user and root
-    can read, so this user needs to be able to enter the store's parent directories.
+  - Where the connection's user is not root, the files go through a directory of the store that only this
+    user and root can read. This user must be able to enter the store's parent directories.
 """
 
 EXAMPLES = r"""
@@ -181,7 +185,7 @@ path:
   type: str
   sample: /opt/citadel/models/smollm2-135m-instruct/52db92f30f1bfeb4
 version:
-  description: The version. Empty where check mode cannot know it, such as for a snapshot that is not installed.
+  description: The version. Empty where check mode cannot know it, such as for a new snapshot.
   returned: state is not absent
   type: str
   sample: 52db92f30f1bfeb4
@@ -208,7 +212,7 @@ files:
   returned: the version is known
   type: int
 manifest:
-  description: The version, where it came from and the sha256 of its files, of at most 64; truncated says whether some are left out.
+  description: The version, where it came from and the sha256 of at most 64 files.
   returned: the version is known
   type: dict
 removed_versions:
@@ -216,10 +220,6 @@ removed_versions:
   returned: always
   type: list
   elements: str
-changes:
-  description: The files that were added, removed and changed between the version that was active before and this one.
-  returned: the version is known
-  type: dict
 """
 
 import os
@@ -231,7 +231,6 @@ from ansible.module_utils.common.text.formatters import human_to_bytes
 from ansible_collections.citadel.llm.plugins.module_utils._files import (
     resolve_group,
     resolve_owner,
-    sha256_file,
 )
 from ansible_collections.citadel.llm.plugins.module_utils._model_artifact import (
     ERRORS,
@@ -243,8 +242,6 @@ from ansible_collections.citadel.llm.plugins.module_utils._model_artifact import
 )
 from ansible_collections.citadel.llm.plugins.module_utils._model_manifest import (
     Manifest,
-    ManifestError,
-    compare_summary,
     parse_manifest,
 )
 from ansible_collections.citadel.llm.plugins.module_utils._model_snapshot import HubSource
@@ -257,7 +254,7 @@ def argument_spec() -> Dict[str, Any]:
     hub = {
         "repository": {"type": "str", "required": True},
         "revision": {"type": "str", "required": True},
-        "endpoint": {"type": "str", "default": DEFAULT_ENDPOINT},
+        "endpoint": {"type": "str"},
         "token": {"type": "str", "no_log": True},
         "allow_patterns": {"type": "list", "elements": "str", "default": []},
         "ignore_patterns": {"type": "list", "elements": "str", "default": []},
@@ -290,8 +287,8 @@ def argument_spec() -> Dict[str, Any]:
         "reserve": {"type": "str", "default": "1G"},
         "owner": {"type": "str", "default": "citadel"},
         "group": {"type": "str", "default": "citadel"},
-        # What the action plugin hands over: the manifest of what it transfers, the expected manifest, whether the
-        # transfer is done, and who transfers.
+        # What the action plugin hands over: the manifest of what it transfers, the expected manifest, whether
+        # the transfer is done, and who transfers.
         "_pushed": {"type": "dict"},
         "_expected": {"type": "dict"},
         "_committing": {"type": "bool", "default": False},
@@ -302,19 +299,19 @@ def argument_spec() -> Dict[str, Any]:
 def make_request(module: AnsibleModule) -> Request:
     """The request in the module's parameters. Raises ManifestError, LookupError."""
     params = module.params
-    source = params["source"] or {}
+    source = (params["source"] or {}) if params["state"] == "present" else {}
     if not os.path.isabs(params["store"]):
         module.fail_json(msg=f"store: {params['store']!r} is not an absolute path")
     if params["keep"] is not None and params["keep"] < 1:
         module.fail_json(msg=f"keep: {params['keep']} is less than 1: at least the active version stays")
     if (source.get("directory") or source.get("archive")) and not params["remote_src"]:
         module.fail_json(
-            msg="source: a path on the controller is transferred by the action plugin citadel.llm.model_artifact: "
+            msg="source: the action plugin citadel.llm.model_artifact transfers a path on the controller: "
             "call the module by this full name, or set remote_src for a path on the host"
         )
     if params["manifest"] and not params["_expected"]:
         module.fail_json(
-            msg="manifest: it is read on the controller, by the action plugin citadel.llm.model_artifact"
+            msg="manifest: the action plugin citadel.llm.model_artifact reads it on the controller"
         )
     return Request(
         store=params["store"],
@@ -323,6 +320,7 @@ def make_request(module: AnsibleModule) -> Request:
         pushed=_manifest(module, "_pushed"),
         directory=source.get("directory"),
         archive=source.get("archive"),
+        archive_sha256=params["archive_sha256"],
         hub=_hub(source.get("hub")),
         expected=_manifest(module, "_expected"),
         checksums={str(path): str(sha256) for path, sha256 in params["checksums"].items()},
@@ -344,13 +342,10 @@ def _manifest(module: AnsibleModule, name: str) -> Optional[Manifest]:
 def _hub(options: Optional[Dict[str, Any]]) -> Optional[HubSource]:
     if options is None:
         return None
-    endpoint = options["endpoint"]
-    if endpoint == DEFAULT_ENDPOINT:
-        endpoint = os.environ.get("HF_ENDPOINT") or endpoint
     return HubSource(
         repository=options["repository"],
         revision=options["revision"],
-        endpoint=endpoint,
+        endpoint=options["endpoint"] or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT,
         token=options["token"],
         allow_patterns=tuple(options["allow_patterns"]),
         ignore_patterns=tuple(options["ignore_patterns"]),
@@ -380,18 +375,7 @@ def _owner(module: AnsibleModule) -> Owner:
         raise
 
 
-def check_archive(module: AnsibleModule) -> None:
-    """Compare the archive with its expected sha256, where it is on the host. Raises ManifestError."""
-    archive = (module.params["source"] or {}).get("archive")
-    expected = module.params["archive_sha256"]
-    if not archive or not expected or not os.path.isfile(archive):
-        return
-    found = sha256_file(archive)
-    if found != expected.lower():
-        raise ManifestError(f"the archive {archive} has sha256 {found}, not {expected}: fetch it again")
-
-
-def result_of(request: Request, artifact: Artifact, outcome: Outcome, state: str) -> Dict[str, Any]:
+def result_of(artifact: Artifact, outcome: Outcome, state: str) -> Dict[str, Any]:
     result: Dict[str, Any] = {
         "changed": outcome.changed,
         "link": artifact.store.link,
@@ -406,7 +390,6 @@ def result_of(request: Request, artifact: Artifact, outcome: Outcome, state: str
         result["bytes"] = outcome.manifest.bytes
         result["files"] = len(outcome.manifest.files)
         result["manifest"] = summary(outcome.manifest)
-        result["changes"] = compare_summary(outcome.manifest_before, outcome.manifest)
     if outcome.missing:
         result["transfer"] = {"directory": artifact.store.staging.directory, "paths": outcome.missing}
     return result
@@ -435,7 +418,6 @@ def main() -> None:
     if state == "present" and not source_given and not module.params["version"]:
         module.fail_json(msg="state=present needs a source, or the version of an installed model")
     try:
-        check_archive(module)
         request = make_request(module)
         artifact = Artifact(request)
         outcome = {"present": artifact.present, "verified": artifact.verified, "absent": artifact.absent}[
@@ -445,8 +427,8 @@ def main() -> None:
         module.fail_json(msg=f"{module.params['name']}: {error}")
     for warning in outcome.warnings:
         module.warn(warning)
-    result = result_of(request, artifact, outcome, state)
-    if module._diff:
+    result = result_of(artifact, outcome, state)
+    if module._diff:  # noqa: SLF001 - the documented way
         result["diff"] = difference(artifact, outcome, state)
     module.exit_json(**result)
 
