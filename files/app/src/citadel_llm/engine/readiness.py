@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,13 +26,21 @@ def allowance(deployment: Deployment, readiness: Readiness) -> float:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Whether the process runs. A zombie does not.
+
+    In a sandbox a process may run and be invisible below /proc, so the kernel is asked by a signal.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
     try:
         status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return False
-    # The command's name, in parentheses, may contain any character: the state follows the last parenthesis.
-    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
+        return True
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def wait_ready(
