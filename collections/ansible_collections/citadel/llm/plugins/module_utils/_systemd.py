@@ -145,7 +145,9 @@ class Systemd:
         if completed.returncode is None:
             raise SystemdError(f"systemctl {verb} {name} had not ended after {timeout:.0f} s")
         if completed.returncode != 0:
-            raise SystemdError(f"systemctl {verb} {name}: {completed.tail(3)}")
+            # The further lines only advise to look where the journal's lines of the report come from.
+            said = completed.output.strip().splitlines() or ["no message"]
+            raise SystemdError(f"systemctl {verb} {name}: {said[0]}")
 
     def daemon_reload(self) -> None:
         completed = self._run("systemctl", "daemon-reload")

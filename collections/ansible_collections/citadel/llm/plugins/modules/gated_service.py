@@ -13,8 +13,8 @@ version_added: 0.1.0
 description:
   - Writes the units' files and starts, restarts or reloads what needs it, one unit after another.
   - A unit is restarted when something that it reads (unit file, drop-ins, environment files,
-    O(units[].files), O(units[].restart_on), O(links)) has a C(ctime) newer than the start of its main process.
-    No notification can be lost, so a run that was interrupted can simply be run again.
+    O(units[].files), O(units[].restart_on), O(links)) has a C(ctime) newer than the start of its main
+    process. No notification can be lost, so a run that was interrupted can simply be run again.
   - When all units have passed the gate, files and link targets are recorded as known good. When one fails,
     they are put back from there, what this call had restarted is restarted again and held to the gate, and
     the task fails.
