@@ -44,3 +44,29 @@ options:
       - Without it the module looks for itself, with the options below.
     type: dict
 """
+
+    STACK = r"""
+options:
+  stack:
+    description:
+      - The stack that is to run. The name of a stack of the role P(citadel.llm.python_env#role) is enough.
+      - Otherwise O(stack.torch), or O(stack.vllm) for a release that the compatibility table knows.
+    type: dict
+    suboptions:
+      name:
+        description: The name of the stack.
+        type: str
+      vllm:
+        description: The vLLM release.
+        type: str
+      torch:
+        description: The torch build, such as V(2.7.0+cu126). Without the part after V(+) it is PyPI's build.
+        type: str
+"""
+
+    FINDINGS = r"""
+options: {}
+notes:
+  - A finding has C(id), C(severity) (V(ok), V(deviation) or V(blocking)), C(subject), C(expected), C(found),
+    C(why), C(remedy) and C(unknown). What could not be seen is C(unknown) and never V(ok).
+"""

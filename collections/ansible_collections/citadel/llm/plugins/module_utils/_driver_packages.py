@@ -128,6 +128,13 @@ def pins(root: str = "/") -> List[str]:
     return found
 
 
+def flavour(found: Optional[List[Dict[str, Any]]]) -> Optional[str]:
+    """The flavour that the installed module packages have by their names; None when that is not one."""
+    names = {entry["name"] for entry in found or [] if entry["kind"] == "module"}
+    flavours = {"open" if re.search(r"\bopen\b", name) else "proprietary" for name in names}
+    return flavours.pop() if len(flavours) == 1 else None
+
+
 def is_fixed(package: Package, excepted: List[str], pinned: List[str]) -> bool:
     """Whether a package stays as it is: held, pinned, or excepted from unattended upgrades."""
     if package.held or any(fnmatch.fnmatchcase(package.name, pattern) for pattern in pinned):

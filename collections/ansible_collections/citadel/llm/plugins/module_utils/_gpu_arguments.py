@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
+from ansible_collections.citadel.llm.plugins.module_utils import _compatibility as compatibility
+from ansible_collections.citadel.llm.plugins.module_utils._compatibility_table import Stack
 from ansible_collections.citadel.llm.plugins.module_utils._gpu_info import Request, gather
 
 LOOK: Dict[str, Dict[str, Any]] = {
@@ -17,6 +19,11 @@ LOOK: Dict[str, Dict[str, Any]] = {
     "timeout": {"type": "float", "default": 5.0},
 }
 CHECK: Dict[str, Dict[str, Any]] = dict(LOOK, info={"type": "dict"})
+
+STACK: Dict[str, Any] = {
+    "type": "dict",
+    "options": {"name": {"type": "str"}, "vllm": {"type": "str"}, "torch": {"type": "str"}},
+}
 
 # Keys that every answer of gpu_info has: a given ``info`` without them is something else.
 _REQUIRED = ("gpus", "driver", "driver_version", "error_code", "source")
@@ -29,6 +36,12 @@ def request(params: Dict[str, Any]) -> Request:
             f"timeout: {params['timeout']:g} is not above 0 and at most 600 seconds; the default is 5"
         )
     return Request(**{name: params[name] for name in LOOK})
+
+
+def stack(params: Dict[str, Any]) -> Optional[Stack]:
+    """The stack that was asked for, or None. Raises ValueError when its torch build cannot be known."""
+    given = params["stack"]
+    return compatibility.stack(given) if given else None
 
 
 def info(params: Dict[str, Any]) -> Dict[str, Any]:

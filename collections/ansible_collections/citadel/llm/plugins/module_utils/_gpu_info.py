@@ -9,6 +9,7 @@ import re
 import time
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from ansible_collections.citadel.llm.plugins.module_utils import _driver_packages as driver_packages
 from ansible_collections.citadel.llm.plugins.module_utils import _driver_state as driver_state
 from ansible_collections.citadel.llm.plugins.module_utils import _gpu_fields as fields
 from ansible_collections.citadel.llm.plugins.module_utils import _gpu_pci as pci
@@ -169,6 +170,17 @@ def _add_log(result: Dict[str, Any], request: Request, timeout: float) -> None:
     result["kernel_log_error"] = log.error
 
 
+def _flavour(state: Dict[str, Any], running: Optional[str]) -> Optional[str]:
+    """Of the loaded module; where that is hidden, of the installed one of the running version."""
+    if state.get("flavour") or not running:
+        return state.get("flavour")
+    if state.get("module_version") == running:
+        return state.get("module_flavour")
+    if state.get("module_package_version") == running:
+        return driver_packages.flavour(state.get("packages"))
+    return None
+
+
 def _reboot(result: Dict[str, Any]) -> None:
     state = result["driver"]
     reasons: List[str] = [] if state is None else driver_state.reboot_reasons(state)
@@ -197,7 +209,7 @@ def gather(request: Request) -> Dict[str, Any]:
         _add_log(result, request, min(1.0, request.timeout))
     state = result["driver"] or {}
     result["driver_version"] = result["driver_version"] or state.get("loaded_version")
-    result["kernel_module_flavour"] = state.get("flavour")
+    result["kernel_module_flavour"] = _flavour(state, result["driver_version"])
     result["fabric_manager"] = dict(
         state.get("fabric_manager")
         or {"installed": None, "active": None, "enabled": None, "state": None, "version": None},

@@ -10,7 +10,7 @@ module: gpu_info
 short_description: Tell everything about a host's NVIDIA GPUs and their driver
 version_added: 0.1.0
 description:
-  - Reads C(nvidia-smi -q -x) of every driver generation, the PCI bus, the driver's live state, the kernel log.
+  - Reads C(nvidia-smi -q -x) of every driver generation, the PCI bus, the driver's state and the kernel log.
   - Where the driver is missing or broken, the GPUs are told by their identity on the PCI bus.
   - Never fails for the state of the host; RV(ignore:error) says what was wrong. What is not known is null.
 author: The Citadel authors (@citadel-llm)
