@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,17 @@ Rewrite = Callable[[str, str, str], None]
 
 def contents(directory: Path) -> dict[str, bytes]:
     return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+def ticking() -> backup.Clock:
+    """A clock that is a second later each time it is looked at."""
+    seconds = itertools.count()
+    return lambda: datetime(2026, 1, 31, tzinfo=UTC) + timedelta(seconds=next(seconds))
+
+
+@pytest.fixture
+def clock() -> backup.Clock:
+    return ticking()
 
 
 @pytest.fixture
@@ -47,38 +60,49 @@ def test_a_backup_holds_every_file_with_its_digest_and_mode(config_dir: Path, st
 def test_two_backups_within_a_second_are_two(config_dir: Path, store: Path) -> None:
     first, second = backup.create(config_dir, store), backup.create(config_dir, store)
     assert [entry.id for entry in backup.listing(store)] == [first.id, second.id]
-    assert all(entry.problem is None and entry.files == len(contents(config_dir)) for entry in backup.listing(store))
+    assert all(
+        entry.problem is None and entry.files == len(contents(config_dir)) for entry in backup.listing(store)
+    )
 
 
-def test_restoring_brings_everything_back(config_dir: Path, store: Path, rewrite: Rewrite) -> None:
+def test_restoring_brings_everything_back(
+    config_dir: Path, store: Path, clock: backup.Clock, rewrite: Rewrite
+) -> None:
     before = contents(config_dir)
-    made = backup.create(config_dir, store)
+    made = backup.create(config_dir, store, clock)
     rewrite("services/api_gateway.yaml", "port: 8080", "port: 9090")
     switching.use(config_dir, "development")
     (config_dir / "global" / "metrics.yaml").chmod(0o600)
     (config_dir / "services" / "added.yaml").write_text("{}\n")
     changed_state = contents(config_dir)
-    safety, changed = backup.restore(config_dir, store, made.id)
+    safety, changed = backup.restore(config_dir, store, made.id, clock)
     assert contents(config_dir) == before
     assert (config_dir / "global" / "metrics.yaml").stat().st_mode & 0o777 == 0o644
-    assert changed == ["global/metrics.yaml", "services/added.yaml", "services/api_gateway.yaml", "environment"]
+    assert changed == [
+        "global/metrics.yaml",
+        "services/added.yaml",
+        "services/api_gateway.yaml",
+        "environment",
+    ]
     assert contents(safety.path / "files") == changed_state
 
 
-def test_a_broken_configuration_can_be_restored(config_dir: Path, store: Path, rewrite: Rewrite) -> None:
-    made = backup.create(config_dir, store)
+def test_a_broken_configuration_can_be_restored(
+    config_dir: Path, store: Path, clock: backup.Clock, rewrite: Rewrite
+) -> None:
+    made = backup.create(config_dir, store, clock)
     rewrite("services/api_gateway.yaml", "port: 8080", "port: [")
-    backup.restore(config_dir, store, made.id)
+    backup.restore(config_dir, store, made.id, clock)
     assert loader.load(config_dir, environ={}).api_gateway.port == 8080
 
 
-def test_a_directory_that_is_gone_is_made_again(config_dir: Path, store: Path) -> None:
+def test_a_directory_that_is_gone_is_made_again(config_dir: Path, store: Path, clock: backup.Clock) -> None:
     before = contents(config_dir)
-    made = backup.create(config_dir, store)
+    made = backup.create(config_dir, store, clock)
     for path in (config_dir / "services").iterdir():
         path.unlink()
     (config_dir / "services").rmdir()
-    backup.restore(config_dir, store, made.id)
+    backup.restore(config_dir, store, made.id, clock)
     assert contents(config_dir) == before
 
 
@@ -104,47 +128,57 @@ def _escape(path: Path) -> None:
     ],
 )
 def test_a_damaged_backup_changes_nothing(
-    config_dir: Path, store: Path, rewrite: Rewrite, file: str, damage: Callable[[Path], object], message: str
+    config_dir: Path,
+    store: Path,
+    clock: backup.Clock,
+    rewrite: Rewrite,
+    file: str,
+    damage: Callable[[Path], object],
+    message: str,
 ) -> None:
-    made = backup.create(config_dir, store)
+    made = backup.create(config_dir, store, clock)
     rewrite("services/api_gateway.yaml", "port: 8080", "port: 9090")
     before = contents(config_dir)
     damage(made.path / file)
     with pytest.raises(BackupError, match=message):
-        backup.restore(config_dir, store, made.id)
+        backup.restore(config_dir, store, made.id, clock)
     assert contents(config_dir) == before
     assert [entry.problem is not None for entry in backup.listing(store)] == [True]
 
 
-def test_a_backup_that_is_no_longer_valid_changes_nothing(config_dir: Path, store: Path, rewrite: Rewrite) -> None:
+def test_a_backup_that_is_no_longer_valid_changes_nothing(
+    config_dir: Path, store: Path, clock: backup.Clock, rewrite: Rewrite
+) -> None:
     rewrite("services/api_gateway.yaml", "port: 8080", "port: 70000")
-    made = backup.create(config_dir, store)
+    made = backup.create(config_dir, store, clock)
     rewrite("services/api_gateway.yaml", "port: 70000", "port: 9090")
     before = contents(config_dir)
     with pytest.raises(ConfigurationError, match="70000"):
-        backup.restore(config_dir, store, made.id)
+        backup.restore(config_dir, store, made.id, clock)
     assert contents(config_dir) == before
 
 
-def test_a_backup_of_another_directory_is_refused(config_dir: Path, store: Path) -> None:
-    made = backup.create(config_dir, store)
+def test_a_backup_of_another_directory_is_refused(config_dir: Path, store: Path, clock: backup.Clock) -> None:
+    made = backup.create(config_dir, store, clock)
     manifest = made.path / "manifest.json"
     manifest.write_text(manifest.read_text().replace(str(config_dir), "/elsewhere"))
     with pytest.raises(BackupError, match="was taken of /elsewhere"):
-        backup.restore(config_dir, store, made.id)
+        backup.restore(config_dir, store, made.id, clock)
 
 
 @pytest.mark.parametrize("identity", ["20200101T000000Z", "../config", "", "."])
-def test_an_unknown_backup_is_refused(config_dir: Path, store: Path, identity: str) -> None:
-    made = backup.create(config_dir, store)
+def test_an_unknown_backup_is_refused(
+    config_dir: Path, store: Path, clock: backup.Clock, identity: str
+) -> None:
+    made = backup.create(config_dir, store, clock)
     with pytest.raises(BackupError, match=f"no backup .* Known: {made.id}"):
-        backup.restore(config_dir, store, identity)
+        backup.restore(config_dir, store, identity, clock)
 
 
 def test_a_write_that_fails_half_way_is_undone(
-    config_dir: Path, store: Path, rewrite: Rewrite, monkeypatch: pytest.MonkeyPatch
+    config_dir: Path, store: Path, clock: backup.Clock, rewrite: Rewrite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = backup.create(config_dir, store)
+    made = backup.create(config_dir, store, clock)
     rewrite("global/logging.yaml", "level: info", "level: debug")
     rewrite("services/api_gateway.yaml", "port: 8080", "port: 9090")
     before = contents(config_dir)
@@ -158,24 +192,26 @@ def test_a_write_that_fails_half_way_is_undone(
 
     monkeypatch.setattr(backup, "write_atomic", failing)
     with pytest.raises(BackupError, match=r"No space left on device. The configuration is as it was"):
-        backup.restore(config_dir, store, made.id)
+        backup.restore(config_dir, store, made.id, clock)
     assert failed
     assert contents(config_dir) == before
 
 
 def test_a_backup_that_cannot_be_completed_leaves_nothing(
-    config_dir: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+    config_dir: Path, store: Path, clock: backup.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(path: Path, content: bytes, *, mode: int | None = None) -> None:
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(backup, "write_atomic", failing)
     with pytest.raises(BackupError, match="No space left on device"):
-        backup.create(config_dir, store)
+        backup.create(config_dir, store, clock)
     assert list(store.iterdir()) == []
 
 
-def test_the_directory_of_backups_is_in_the_settings(config_dir: Path, rewrite: Rewrite, tmp_path: Path) -> None:
+def test_the_directory_of_backups_is_in_the_settings(
+    config_dir: Path, rewrite: Rewrite, tmp_path: Path
+) -> None:
     assert backup.directory_for(config_dir, None) == Path("/opt/citadel/backups")
     assert backup.directory_for(config_dir, tmp_path) == tmp_path
     rewrite("global/citadel.yaml", "backups: /opt/citadel/backups", "backups: 7")

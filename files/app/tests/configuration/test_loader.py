@@ -14,7 +14,9 @@ from citadel_llm.schema.settings import Settings, dotted
 Rewrite = Callable[[str, str, str], None]
 
 
-def problems(directory: Path, environment: str | None = None, environ: dict[str, str] | None = None) -> list[Problem]:
+def problems(
+    directory: Path, environment: str | None = None, environ: dict[str, str] | None = None
+) -> list[Problem]:
     with pytest.raises(ConfigurationError) as caught:
         loader.load(directory, environment, environ or {})
     return list(caught.value.problems)
@@ -58,7 +60,10 @@ def test_each_value_names_its_layer_and_line(config_dir: Path) -> None:
 
 def test_later_layers_win_and_lists_are_replaced_whole(config_dir: Path) -> None:
     (config_dir / "services" / "extra.yaml").write_text("logging: {}\nhealth:\n  memory: {}\n")
-    environ = {"CITADEL__LOGGING__LEVEL": "error", "CITADEL__HEALTH__CHECKS": "[{name: a, kind: disk, path: /}]"}
+    environ = {
+        "CITADEL__LOGGING__LEVEL": "error",
+        "CITADEL__HEALTH__CHECKS": "[{name: a, kind: disk, path: /}]",
+    }
     settings = loader.load(config_dir, "development", environ)
     assert settings.logging.level == "error"
     assert settings.logging.format == "console"
@@ -99,8 +104,13 @@ def test_a_wrong_variable_is_named(config_dir: Path, name: str, value: str, mess
 
 
 def test_the_active_environment_can_be_overridden(config_dir: Path) -> None:
-    assert loader.load(config_dir, environ={"CITADEL_ENV": "development"}).citadel.environment == "development"
-    assert loader.load(config_dir, "production", {"CITADEL_ENV": "development"}).citadel.environment == "production"
+    assert (
+        loader.load(config_dir, environ={"CITADEL_ENV": "development"}).citadel.environment == "development"
+    )
+    assert (
+        loader.load(config_dir, "production", {"CITADEL_ENV": "development"}).citadel.environment
+        == "production"
+    )
 
 
 @pytest.mark.parametrize("name", ["staging", "../global/citadel", ""])
@@ -185,7 +195,9 @@ def test_a_file_with_the_wrong_ending_is_not_overlooked(config_dir: Path) -> Non
 def test_the_environment_is_never_set_in_a_file(config_dir: Path) -> None:
     (config_dir / "environments" / "production.yaml").write_text("citadel:\n  environment: development\n")
     (problem,) = problems(config_dir)
-    assert str(problem).startswith(f"{config_dir}/environments/production.yaml:2: citadel.environment: is not set here")
+    assert str(problem).startswith(
+        f"{config_dir}/environments/production.yaml:2: citadel.environment: is not set here"
+    )
 
 
 def test_empty_files_are_fine(config_dir: Path) -> None:
@@ -194,7 +206,9 @@ def test_empty_files_are_fine(config_dir: Path) -> None:
 
 
 def test_secrets_are_masked(config_dir: Path, rewrite: Rewrite) -> None:
-    rewrite("services/api_gateway.yaml", "port: 8080", "port: 8080\n  api_key: [hunter2]\n  password: hunter2")
+    rewrite(
+        "services/api_gateway.yaml", "port: 8080", "port: 8080\n  api_key: [hunter2]\n  password: hunter2"
+    )
     text = "\n".join(map(str, problems(config_dir)))
     assert "api_gateway.password: is an unknown key" in text
     assert "hunter2" not in text

@@ -26,7 +26,9 @@ def test_switching_to_what_is_active_writes_nothing(config_dir: Path) -> None:
     assert (config_dir / "environment").stat().st_ino == inode
 
 
-def test_an_invalid_environment_is_refused(config_dir: Path, rewrite: Callable[[str, str, str], None]) -> None:
+def test_an_invalid_environment_is_refused(
+    config_dir: Path, rewrite: Callable[[str, str, str], None]
+) -> None:
     rewrite("environments/development.yaml", "level: debug", "level: loud")
     with pytest.raises(ConfigurationError, match="loud"):
         switching.use(config_dir, "development")
@@ -49,7 +51,9 @@ def test_a_replaced_file_keeps_its_mode(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "file"
     path.write_text("old")
 

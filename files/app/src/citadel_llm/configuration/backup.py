@@ -24,6 +24,7 @@ from pydantic import BaseModel, Field, ValidationError
 from citadel_llm.configuration import layers, loader
 from citadel_llm.configuration.files import sync_directory, write_atomic
 
+Clock = Callable[[], datetime]
 _ID = re.compile(r"\d{8}T\d{6}Z")
 
 
@@ -75,18 +76,18 @@ def directory_for(config: Path, given: Path | None) -> Path:
     return Path(peeked)
 
 
-def create(config: Path, backups: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Backup:
+def create(config: Path, backups: Path, now: Clock = lambda: datetime.now(UTC)) -> Backup:
     """Copy every file of the configuration; `now` tells the time in UTC.
 
     The backup is built aside and renamed, so it is complete or absent. Raises BackupError.
     """
     try:
         backups.mkdir(mode=0o750, parents=True, exist_ok=True)
-        while (backups / (identity := now().strftime("%Y%m%dT%H%M%SZ"))).exists():
+        while (backups / (identity := (moment := now()).strftime("%Y%m%dT%H%M%SZ"))).exists():
             time.sleep(0.1)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=backups) as name:
             built = Path(name) / identity
-            manifest = _copy(config, built, now())
+            manifest = _copy(config, built, moment)
             built.rename(backups / identity)
         sync_directory(backups)
     except OSError as error:
@@ -139,7 +140,9 @@ def listing(backups: Path) -> list[Backup]:
     return found
 
 
-def restore(config: Path, backups: Path, identity: str) -> tuple[Backup, list[str]]:
+def restore(
+    config: Path, backups: Path, identity: str, now: Clock = lambda: datetime.now(UTC)
+) -> tuple[Backup, list[str]]:
     """Put a backup in place of the configuration.
 
     The backup is verified and validated first, and the present state is backed up. Returns that safety
@@ -151,7 +154,7 @@ def restore(config: Path, backups: Path, identity: str) -> tuple[Backup, list[st
         raise BackupError(f"backup {identity} was taken of {manifest.dest}, not of {config.absolute()}")
     source = backups / identity / "files"
     loader.validate_all(source)
-    safety = create(config, backups)
+    safety = create(config, backups, now)
     changed = _differences(config, source, manifest)
     try:
         _put(config, source, changed, {name: entry.bits() for name, entry in manifest.files.items()})
