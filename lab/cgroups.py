@@ -122,6 +122,14 @@ def _enable_controllers(group: Path) -> None:
             continue
 
 
+def step_aside(pid: int, directories: Iterable[Path]) -> None:
+    """Move the helper that made the namespaces out of a v2 group: only the host may have processes there."""
+    for directory in directories:
+        supervisor = directory.parent / "supervisor" / "cgroup.procs"
+        if directory.name == "host" and supervisor.exists():
+            supervisor.write_text(str(pid))
+
+
 def joiner(directories: Iterable[Path], *, strict: bool = False) -> Callable[[], None]:
     """A `preexec_fn` that moves the child into the groups before it becomes something else.
 

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from lab import base, furnish, host, inside, preflight, records, sources
 from lab.paths import State
@@ -171,7 +172,8 @@ def _list(state: State, options: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     for row in rows:
-        print("{name:<24} {address:<15} {suite:<9} {state:<8} {disks}".format_map(row))
+        disks = " ".join(cast(list[str], row["disks"]))
+        print(f"{row['name']:<24} {row['address']:<15} {row['suite']:<9} {row['state']:<8} {disks}".rstrip())
     return 0
 
 

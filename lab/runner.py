@@ -69,6 +69,7 @@ def _boot(state: State, paths: HostPaths, record: HostRecord, groups: list[Path]
             raise LabError(f"{record.name}: PID 1 did not start within 20 s")
         if process.poll() is None:
             pid = int(read_text(paths.outer_pid))
+            cgroups.step_aside(process.pid, groups)
             network.plug(state, pid, record.address)
             write_atomic(paths.pid, f"{process_stamp(pid)}\n")
             _start(process)
