@@ -152,8 +152,10 @@ def processes(directories: Iterable[Path]) -> set[int]:
     """Every process in the groups and below them."""
     found: set[int] = set()
     for directory in directories:
-        for file in [directory / "cgroup.procs", *directory.rglob("cgroup.procs")]:
-            found.update(int(pid) for pid in read_text(file).split() if pid != "0")
+        for group, _, _ in os.walk(
+            directory
+        ):  # passes over what vanishes meanwhile: systemd removes groups too
+            found.update(int(pid) for pid in read_text(Path(group, "cgroup.procs")).split() if pid != "0")
     return found
 
 
