@@ -161,7 +161,7 @@ def _ca_problem(wanted: Wanted, result: Plan, now: float) -> str | None:
         if wanted.ca_regenerate:
             return f"the authority ends on {day(ca.not_after)}"
         result.warnings.append(
-            f"The authority {wanted.ca_certificate} ends on {day(ca.not_after)}: set ca_regenerate: true in time"
+            f"{wanted.ca_certificate} ends on {day(ca.not_after)}: ca_regenerate: true replaces the authority"
         )
     if ca.common_name != wanted.ca_common_name:
         result.warnings.append(

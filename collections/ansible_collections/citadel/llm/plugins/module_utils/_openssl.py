@@ -156,8 +156,8 @@ def issue_ca(key_path: str, common_name: str, days: int) -> str:
     with _Scratch(config=config) as scratch:
         return run(
             [
-                *f"req -x509 -new -sha256 -extensions extensions -days {days} -set_serial {_serial()}".split(),
-                *("-key", key_path, "-config", scratch["config"]),
+                *f"req -x509 -new -sha256 -extensions extensions -days {days}".split(),
+                *("-set_serial", _serial(), "-key", key_path, "-config", scratch["config"]),
             ]
         )
 
