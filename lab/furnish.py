@@ -40,6 +40,9 @@ def furnish(state: State, record: HostRecord) -> None:
     for name, text in texts.items():
         (etc / name).parent.mkdir(parents=True, exist_ok=True)
         (etc / name).write_text(text)
+    (paths.upper / "var").mkdir(exist_ok=True)
+    for part in ("etc", "var"):
+        (paths.upper / part / ".updated").touch()  # the image is complete: no catch-up at the first boot
     ssh, root_ssh = etc / "ssh", paths.upper / "root" / ".ssh"
     ssh.mkdir()
     run(
