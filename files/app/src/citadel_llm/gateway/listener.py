@@ -15,7 +15,7 @@ from citadel_llm.schema.gateway import GatewaySettings
 from citadel_llm.telemetry import get_logger
 from citadel_llm.telemetry.systemd import PassedSocket
 
-_TICK_S = 0.05
+_TICK_S = 0.02
 _AFTER_CANCEL_S = 1.0
 _log = get_logger("citadel.gateway.listener")
 
@@ -87,6 +87,7 @@ class Listener(uvicorn.Server):
         )
         super().__init__(config)
         self.ready = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._drain_idle_s = drain_idle_s
         self._drain_timeout_s = drain_timeout_s
 
@@ -99,9 +100,16 @@ class Listener(uvicorn.Server):
         await super().startup(sockets=sockets)
         self.ready.set()
 
+    async def main_loop(self) -> None:
+        """Renew the Date header each second until `stop`."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), 1.0)
+
     def stop(self) -> None:
         """Begin to drain."""
         self.should_exit = True
+        self._stopping.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more, answer what is under way, and what is already on its way over idle connections."""

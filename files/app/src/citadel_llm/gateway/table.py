@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from yarl import URL
@@ -53,11 +53,12 @@ class ModelRoute:
         self.served_models = frozenset(backend.served_model for backend in backends)
         self._next = 0
 
-    def choose(self, now: float, avoid: Iterable[BackendState] = ()) -> BackendState | None:
+    def choose(self, now: float, avoid: Collection[BackendState] = ()) -> BackendState | None:
         """The next back end in turn, but for those to avoid; one that just refused only as a last resort."""
         count = len(self.backends)
         start = self._next
-        self._next = (start + 1) % count
+        if not avoid:
+            self._next = (start + 1) % count  # a second attempt takes nobody's turn
         spare = None
         for offset in range(count):
             backend = self.backends[(start + offset) % count]
