@@ -137,13 +137,12 @@ def test_all_mistakes_of_all_files_are_told_at_once(config_dir: Path, rewrite: R
     found = [str(problem) for problem in problems(config_dir)]
     expected = [
         f"{config_dir}/environments/production.yaml:4: logging.level: 'loud' is not allowed",
-        f"{config_dir}/global/metrics.yaml:11: health.disk.critical_free_percent: 5 is above warning_free_percent",
+        f"{config_dir}/global/metrics.yaml:11: health.disk.critical_free_percent: 5 is above warning_free_",
         f"{config_dir}/global/metrics.yaml:23: health.checks[0].kind: 'tpc' is missing or unknown",
-        f"{config_dir}/services/ai_models.yaml:10: ai_models.deployments[0].path: 'models/phi-3-mini-4k-instruct",
+        f"{config_dir}/services/ai_models.yaml:10: ai_models.deployments[0].path: 'models/phi-3-mini-4k",
         f"{config_dir}/services/api_gateway.yaml:2: api_gateway.internal_host: is missing: add it (Address",
         f"{config_dir}/services/api_gateway.yaml:4: api_gateway.port: 70000 is not allowed",
-        f"{config_dir}/services/api_gateway.yaml:5: api_gateway.internl_host: is an unknown key: did you mean "
-        "'internal_host'?",
+        f"{config_dir}/services/api_gateway.yaml:5: api_gateway.internl_host: is an unknown key: did",
     ]
     assert len(found) == len(expected)
     for line, start in zip(found, expected, strict=True):
@@ -181,9 +180,12 @@ def test_a_file_that_is_no_mapping_of_sections_is_refused(config_dir: Path, cont
 def test_two_files_of_one_layer_must_not_set_the_same_value(config_dir: Path) -> None:
     (config_dir / "global" / "more.yaml").write_text("logging:\n  directories: {}\n  format: console\n")
     (problem,) = problems(config_dir)
-    assert str(problem) == (
-        f"{config_dir}/global/more.yaml:3: logging.format: is set in {config_dir}/global/logging.yaml:4 too: remove one"
+    assert (problem.source, problem.line, problem.key) == (
+        f"{config_dir}/global/more.yaml",
+        3,
+        "logging.format",
     )
+    assert problem.message == f"is set in {config_dir}/global/logging.yaml:4 too: remove one"
 
 
 def test_a_file_with_the_wrong_ending_is_not_overlooked(config_dir: Path) -> None:

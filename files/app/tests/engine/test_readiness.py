@@ -62,7 +62,7 @@ def test_a_process_that_ended_ends_the_wait(fake_engine: FakeEngine) -> None:
 
 def test_a_refusal_ends_the_wait(fake_engine: FakeEngine) -> None:
     fake_engine.answers["/v1/completions"] = (404, {"error": {"message": "no such model"}})
-    with pytest.raises(NotReadyError, match="engine a: .* no such model"):
+    with pytest.raises(NotReadyError, match=r"engine a: .* no such model"):
         wait_ready(deployment(fake_engine.port), 60)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -65,10 +66,11 @@ async def test_several_jobs_at_once_get_their_own_results(fake_systemd: FakeSyst
 async def test_a_bus_that_goes_away_ends_the_wait(fake_systemd: FakeSystemd) -> None:
     fake_systemd.units[GATEWAY] = Unit()
     fake_systemd.finish_jobs = False
+    queued = threading.Event()
+    fake_systemd.on_job = lambda _verb, _unit: queued.set()
     async with Systemd() as systemd:
         job = asyncio.create_task(systemd.job("stop", GATEWAY))
-        while not fake_systemd.calls or fake_systemd.calls[-1][0] != "stop":
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(queued.wait, 5)
         assert systemd._bus is not None
         systemd._bus.disconnect()
         with pytest.raises(NoBusError, match="connection to D-Bus was lost"):

@@ -13,7 +13,6 @@ from citadel_llm.configuration import backup as backups
 from citadel_llm.configuration import layers, loader, switching
 from citadel_llm.configuration.problems import ConfigurationError
 from citadel_llm.schema.settings import Location, dotted
-from citadel_llm.telemetry.redaction import redact
 
 directory_option = click.option(
     "--dir",
@@ -95,6 +94,8 @@ def _location(key: str) -> Location:
 
 def _descend(values: Any, location: Location) -> Any:
     """The value at a location, secrets masked. Raises UsageError when there is none."""
+    from citadel_llm.telemetry.redaction import redact
+
     current = redact(values)
     for position, part in enumerate(location):
         here = dotted(location[:position]) or "the settings"

@@ -162,7 +162,8 @@ class Systemd:
         """The result of a job, whose signal may have come before the reply that names it."""
         finished = self._finished.setdefault(path, asyncio.get_running_loop().create_future())
         if self._lost is not None:
-            await asyncio.wait({finished, self._lost}, return_when=asyncio.FIRST_COMPLETED)
+            both: list[asyncio.Future[Any]] = [finished, self._lost]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not finished.done():
             raise NoBusError(
                 f"{subject}: the connection to D-Bus was lost while the job ran. See citadel status"
