@@ -38,7 +38,7 @@ class Timeouts(_Section):
 
 
 class BackendPolicy(_Section):
-    """How the gateway deals with its back ends."""
+    """Connections to back ends, and what happens when one fails."""
 
     keepalive_s: float = Field(
         default=4.0,
