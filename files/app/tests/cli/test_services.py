@@ -17,13 +17,19 @@ from files.app.tests.fixtures.systemd import FakeSystemd, Unit
 Capture = pytest.CaptureFixture[str]
 Rewrite = Callable[[str, str, str], None]
 PHI, MINI = "citadel-engine@phi-3-mini.service", "citadel-engine@minilm.service"
-GATEWAY = "citadel-gateway.service"
+GATEWAY, SOCKET = "citadel-gateway.service", "citadel-gateway.socket"
+EDGE = "citadel-edge.service"
 
 
 @pytest.fixture
 def server(config_dir: Path, fake_systemd: FakeSystemd, fake_journal: FakeJournal) -> FakeSystemd:
     """A server on which everything runs."""
-    fake_systemd.units = {GATEWAY: Unit(can_reload=True), PHI: Unit(), MINI: Unit(), "nginx.service": Unit()}
+    fake_systemd.units = {
+        GATEWAY: Unit(can_reload=True),
+        PHI: Unit(),
+        MINI: Unit(),
+        EDGE: Unit(can_reload=True),
+    }
     return fake_systemd
 
 
@@ -41,7 +47,7 @@ def serving(server: FakeSystemd, fake_engine: FakeEngine, rewrite: Rewrite, tmp_
     rewrite("global/citadel.yaml", "logs: /opt/citadel/logs", f"logs: {tmp_path}")
     rewrite(
         "global/citadel.yaml",
-        "edge:\n    host: 127.0.0.1\n    port: 443\n    unit: nginx.service",
+        "edge:\n    host: 127.0.0.1\n    port: 443\n    unit: citadel-edge.service",
         "edge: null",
     )
     rewrite("services/api_gateway.yaml", "internal_port: 8081", f"internal_port: {port}")
@@ -61,13 +67,13 @@ def calls(server: FakeSystemd, verb: str) -> list[str]:
 @pytest.mark.parametrize(
     ("args", "order"),
     [
-        (["start"], [MINI, PHI, GATEWAY]),
-        (["stop"], [GATEWAY, PHI, MINI]),
-        (["restart"], [MINI, PHI, GATEWAY]),
+        (["start"], [MINI, PHI, GATEWAY, EDGE]),
+        (["stop"], [EDGE, GATEWAY, PHI, MINI]),
+        (["restart"], [MINI, PHI, GATEWAY, EDGE]),
         (["restart", "gateway"], [GATEWAY]),
         (["stop", "minilm"], [MINI]),
         (["reload", "gateway"], [GATEWAY]),
-        (["reload"], [GATEWAY]),
+        (["reload"], [GATEWAY, EDGE]),
     ],
 )
 def test_services_are_controlled_in_order(
@@ -104,7 +110,8 @@ def test_a_denial_names_the_remedy(server: FakeSystemd, capsys: Capture) -> None
 def test_foreign_units_are_refused(server: FakeSystemd, capsys: Capture) -> None:
     assert run(["stop", "nginx"]) == 1
     assert (
-        "'nginx' is no service of Citadel. Services: gateway, minilm, phi-3-mini" in capsys.readouterr().err
+        "'nginx' is no service of Citadel. Services: edge, gateway, minilm, phi-3-mini"
+        in capsys.readouterr().err
     )
     assert server.calls == []
 
@@ -114,7 +121,7 @@ def test_a_broken_configuration_does_not_prevent_stopping(
 ) -> None:
     (config_dir / "global" / "citadel.yaml").write_text("[")
     assert run(["stop"]) == 0
-    assert calls(server, "stop") == [GATEWAY, PHI, MINI]
+    assert calls(server, "stop") == [EDGE, GATEWAY, PHI, MINI]
     assert "global/citadel.yaml:1: not valid YAML" in capsys.readouterr().err
 
 
@@ -253,7 +260,7 @@ def test_logs_are_readable_lines(server: FakeSystemd, fake_journal: FakeJournal,
 
 
 @pytest.mark.parametrize(
-    ("args", "unit"), [(["gateway"], GATEWAY), (["minilm"], MINI), (["edge"], "nginx.service"), ([PHI], PHI)]
+    ("args", "unit"), [(["gateway"], GATEWAY), (["minilm"], MINI), (["edge"], EDGE), ([PHI], PHI)]
 )
 def test_logs_of_one_service(
     server: FakeSystemd, fake_journal: FakeJournal, args: list[str], unit: str

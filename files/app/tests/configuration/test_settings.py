@@ -31,7 +31,7 @@ MODELS = "services/ai_models.yaml"
         ),
         (MODELS, "port: 8102", "port: 443", "deployments[1].port: 443 is taken by citadel.edge.port"),
         (MODELS, "port: 8102", "port: 0", "deployments[1].port: 0 is not allowed"),
-        (MODELS, "port: 8102", "port: true", "deployments[1].port: True is not allowed"),
+        (MODELS, "port: 8102", "port: true", "deployments[1].port: True is a truth value"),
         (
             MODELS,
             "name: minilm",
@@ -116,3 +116,9 @@ def test_a_deployment_knows_its_unit_and_address(config_dir: Path) -> None:
     assert found is not None
     assert found.port == 9002
     assert models.find("c") is None
+
+
+def test_numbers_written_as_text_are_numbers(config_dir: Path) -> None:
+    settings = loader.load(config_dir, environ={"CITADEL__CITADEL__EDGE__PORT": "'8443'"})
+    assert settings.citadel.edge is not None
+    assert settings.citadel.edge.port == 8443

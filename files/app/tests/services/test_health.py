@@ -263,8 +263,15 @@ def test_the_plan_follows_from_the_settings(config_dir: Path, tmp_path: Path) ->
     assert planned["engine:minilm:request"].unit == "citadel-engine@minilm.service"
     assert planned["engine:minilm:request"].timeout_s > settings.health.engine_timeout_s
     assert planned["gateway:live"].unit == GATEWAY
-    assert (planned["gateway:ready"].unit, planned["unit:edge"].unit) == (None, None)
+    assert planned["gateway:ready"].unit is None
+    assert planned["unit:edge"].unit == planned["edge:tcp"].unit == "citadel-edge.service"
     assert (planned["memory"].vital, planned["node-exporter"].vital) == (True, False)
+
+
+def test_a_foreign_edge_is_watched_but_not_recovered(config_dir: Path) -> None:
+    settings = loader.load(config_dir, environ={"CITADEL__CITADEL__EDGE__UNIT": "nginx.service"})
+    edge = [check for check in plan.plan(settings, None) if "edge" in check.name]
+    assert [(check.name, check.unit) for check in edge] == [("unit:edge", None), ("edge:tcp", None)]
 
 
 async def test_configured_checks_are_made(

@@ -59,6 +59,16 @@ async def test_only_stopping_goes_on_after_a_failure(three: FakeSystemd, verb: V
     assert [outcome.unit for outcome in outcomes[outcomes.index(failed) + 1 :]] == left
 
 
+@pytest.mark.parametrize("verb", ["stop", "restart"])
+async def test_stopping_stops_the_socket_first_and_nothing_foreign(three: FakeSystemd, verb: Verb) -> None:
+    three.units["citadel-gateway.socket"] = three.units["other.socket"] = Unit()
+    three.units[GATEWAY].triggered_by = ("citadel-gateway.socket", "other.socket", "citadel-gateway.timer")
+    async with Systemd() as systemd:
+        await lifecycle.control(systemd, verb, GATEWAY)
+    sockets = ["citadel-gateway.socket"] if verb == "stop" else []
+    assert [unit for called, unit in three.calls if called in ("stop", "restart")] == [*sockets, GATEWAY]
+
+
 async def test_reloading_passes_over_what_cannot(three: FakeSystemd) -> None:
     three.units[A] = Unit("inactive", "dead", can_reload=True)
     async with Systemd() as systemd:

@@ -13,6 +13,7 @@ DEPLOYMENTS = [("smollm2", "citadel-engine@smollm2.service"), ("other", "vllm-ot
     ("name", "unit"),
     [
         ("gateway", "citadel-gateway.service"),
+        ("edge", "citadel-edge.service"),
         ("citadel-gateway", "citadel-gateway.service"),
         ("citadel-gateway.service", "citadel-gateway.service"),
         ("smollm2", "citadel-engine@smollm2.service"),
@@ -41,11 +42,10 @@ def test_a_name_stands_for_one_unit(name: str, unit: str) -> None:
         "citadel-a b",
         "",
         "@x",
-        "edge",
     ],
 )
 def test_what_is_not_ours_is_refused(name: str) -> None:
-    with pytest.raises(UnknownServiceError, match="Services: gateway, other, smollm2"):
+    with pytest.raises(UnknownServiceError, match="Services: edge, gateway, other, smollm2"):
         unit_of(name, DEPLOYMENTS)
 
 

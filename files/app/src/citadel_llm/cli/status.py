@@ -55,7 +55,7 @@ async def _collect() -> dict[str, Any]:
 
 async def _units(systemd: Systemd, settings: Settings | None) -> list[UnitStatus]:
     known = await lifecycle.known_units(systemd, [unit for _name, unit in engines(settings)])
-    if settings and settings.citadel.edge:
+    if settings and settings.citadel.edge and settings.citadel.edge.unit not in known:
         known.append(settings.citadel.edge.unit)
     return [await systemd.status(unit) for unit in known]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from citadel_llm.schema.gateway import GatewaySettings
@@ -45,9 +45,15 @@ def _name(value: str) -> str:
     return value
 
 
+def _not_a_truth(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("port", "is a truth value. Write a number from 1 to 65535")
+    return value
+
+
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 Name = Annotated[str, AfterValidator(_name)]
-Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
+Port = Annotated[int, BeforeValidator(_not_a_truth), Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 UnitName = Annotated[
@@ -74,17 +80,19 @@ class Paths(Section):
 
 
 class Edge(Section):
-    """The TLS end point in front of the gateway. Citadel watches it and never controls it."""
+    """The TLS end point in front of the gateway. A foreign unit (not citadel-*) is watched only."""
 
     host: str = Field(description="Address on which its port is checked", min_length=1)
     port: Port = Field(description="TCP port that clients reach")
-    unit: UnitName = Field(default="nginx.service", description="Its systemd unit")
+    unit: UnitName = Field(default="citadel-edge.service", description="Its systemd unit")
 
 
 class CitadelSection(Section):
     """What every part shares."""
 
-    node: str = Field(description="Name of this server", pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")
+    node: str = Field(
+        description="Name of this server", pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+    )
     environment: Name = Field(
         description="The active environment; set by `citadel config use`, never in a file"
     )

@@ -43,10 +43,19 @@ async def control(systemd: Systemd, verb: Verb, unit: str) -> Outcome:
         refused = _reload_refused(status)
         if refused:
             return Outcome(unit, verb, "failed", refused)
+    if verb == "stop":
+        await _stop_triggers(systemd, unit)
     result = await systemd.job(verb, unit)
     if result in ("done", "skipped"):
         return Outcome(unit, verb, result)
     return Outcome(unit, verb, result, await _reason(systemd, unit))
+
+
+async def _stop_triggers(systemd: Systemd, unit: str) -> None:
+    """Stop the sockets of a service first: the next connection would start it again."""
+    for trigger in (await systemd.status(unit)).triggered_by:
+        if trigger.startswith(names.PREFIX) and trigger.endswith(".socket"):
+            await systemd.job("stop", trigger)
 
 
 async def control_all(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 PREFIX = "citadel-"
 GATEWAY = "citadel-gateway.service"
+_NAMED = ("edge", "engine", "gateway")
 ENGINE = "citadel-engine@{}.service"
 _SUFFIXES = (".service", ".timer", ".socket", ".target", ".path")
 _PART = re.compile(r"[A-Za-z0-9:_.\\-]+")
@@ -19,8 +20,8 @@ class UnknownServiceError(Exception):
 def unit_of(name: str, deployments: Sequence[tuple[str, str]] = ()) -> str:
     """The unit that a service name stands for.
 
-    `gateway` is citadel-gateway.service, `engine@NAME` and, for a deployment, `NAME` alone are its engine;
-    the full name of a unit is accepted too. `deployments` are pairs of name and unit. Raises
+    `gateway` is citadel-gateway.service, `edge` likewise; `engine@NAME` and, for a deployment, `NAME` alone
+    are its engine; the full name of a unit is accepted too. `deployments` are pairs of name and unit. Raises
     UnknownServiceError for anything that is not a unit of Citadel.
     """
     engines = dict(deployments)
@@ -37,14 +38,14 @@ def unit_of(name: str, deployments: Sequence[tuple[str, str]] = ()) -> str:
     stem, at, instance = bare.removeprefix(PREFIX).partition("@")
     if not _PART.fullmatch(stem) or (at and not _PART.fullmatch(instance)):
         raise UnknownServiceError(_unknown(name, engines))
-    known = stem in ("gateway", "engine") or bare.startswith(PREFIX)
+    known = stem in _NAMED or bare.startswith(PREFIX)
     if not known or (stem == "engine" and not instance):
         raise UnknownServiceError(_unknown(name, engines))
     return PREFIX + bare.removeprefix(PREFIX) + (name.removeprefix(bare) or ".service")
 
 
 def _unknown(name: str, engines: Iterable[str]) -> str:
-    names = ", ".join(["gateway", *sorted(engines)])
+    names = ", ".join(["edge", "gateway", *sorted(engines)])
     return f"{name!r} is no service of Citadel. Services: {names}, or a unit citadel-*.service"
 
 
@@ -57,7 +58,7 @@ def service_of(unit: str, deployments: Sequence[tuple[str, str]] = ()) -> str:
 
 
 def start_order(units: Iterable[str], engines: Iterable[str] = ()) -> list[str]:
-    """Units in the order of starting: engines, then the gateway, then the rest; stopping is the reverse."""
+    """Units in the order of starting: engines, the gateway, then what uses it; stopping is the reverse."""
     engine_units = set(engines)
 
     def rank(unit: str) -> tuple[int, str]:

@@ -74,6 +74,7 @@ class UnitStatus:
     result: str | None = None
     exit_status: int | None = None
     can_reload: bool = False
+    triggered_by: tuple[str, ...] = ()
 
     @property
     def running(self) -> bool:
@@ -140,6 +141,7 @@ class Systemd:
             result=service.get("Result"),
             exit_status=service.get("ExecMainStatus"),
             can_reload=bool(common.get("CanReload", False)),
+            triggered_by=tuple(common.get("TriggeredBy", ())),
         )
 
     async def job(self, verb: Verb, unit: str) -> str:

@@ -34,8 +34,7 @@ def _units(settings: Settings, systemd: Systemd | None, unreachable: str) -> lis
     watched = [(f"unit:engine@{d.name}", d.service_unit, True) for d in settings.ai_models.deployments]
     watched.append(("unit:gateway", names.GATEWAY, True))
     if settings.citadel.edge is not None:
-        # Citadel does not control the edge, so recovery must not either.
-        watched.append(("unit:edge", settings.citadel.edge.unit, False))
+        watched.append(("unit:edge", settings.citadel.edge.unit, _ours(settings.citadel.edge.unit)))
     return [
         Check(
             name,
@@ -66,8 +65,16 @@ def _services(settings: Settings) -> list[Check]:
         _http("gateway:live", ready.replace("/ready", "/live"), (200,), health.timeout_s, names.GATEWAY)
     )
     if edge is not None:
-        found.append(Check("edge:tcp", "tcp", partial(checks.tcp, edge.host, edge.port), health.timeout_s))
+        unit = edge.unit if _ours(edge.unit) else None
+        found.append(
+            Check("edge:tcp", "tcp", partial(checks.tcp, edge.host, edge.port), health.timeout_s, unit)
+        )
     return found
+
+
+def _ours(unit: str) -> bool:
+    """Whether Citadel controls a unit, and recovery may restart it."""
+    return unit.startswith(names.PREFIX)
 
 
 def _engine(deployment: schema.Deployment, timeout_s: float) -> Check:
