@@ -238,7 +238,7 @@ def test_too_little_space(host: Host) -> None:
 
 
 @pytest.mark.parametrize("change", [{"lock": "/not/there"}, {"uv": "/not/there"}, {"python": "/not/there"}])
-def test_a_missing_input_is_predicted_and_refused(host: Host, change: dict[str, str]) -> None:
+def test_a_missing_input_is_predicted_and_refused(host: Host, change: dict[str, Any]) -> None:
     predicted = host.run(check=True, **change)
     assert predicted.changed
     assert "/not/there" in str(predicted.note)
