@@ -20,7 +20,7 @@ from ansible_collections.citadel.llm.plugins.module_utils._findings import (
     unknown,
 )
 
-AT_ONCE = 64
+AT_ONCE = 32
 UNFINISHED = "unfinished"
 REASONS = {
     probe.REFUSED: (
@@ -87,9 +87,9 @@ def look(wanted: List[Dict[str, Any]], deadline: float) -> List[Dict[str, Any]]:
     for _thread in range(min(AT_ONCE, len(probes))):
         threading.Thread(target=work, daemon=True).start()
     finished: Dict[int, Dict[str, Any]] = {}
-    while len(finished) < len(probes) and time.monotonic() < end:
+    while len(finished) < len(probes):
         try:
-            index, record = done.get(timeout=max(0.01, end - time.monotonic()))
+            index, record = done.get(timeout=max(0.0, end - time.monotonic()))
         except queue.Empty:
             break
         finished[index] = record
