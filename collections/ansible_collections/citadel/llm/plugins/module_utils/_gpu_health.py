@@ -47,12 +47,7 @@ def link(gpu: Dict[str, Any]) -> List[Finding]:
         else:
             found.append(kept("gpu.pcie_width", name, expected=f"x{best}", found=f"x{width}"))
     now, most = pcie["generation"], pcie["generation_max"]
-    if (
-        now is not None
-        and most is not None
-        and now < most
-        and (gpu["utilization_percent"] or 0) >= BUSY_PERCENT
-    ):
+    if now is not None and most is not None and now < most and _busy(gpu):
         found.append(
             broken(
                 "gpu.pcie_generation",

@@ -96,7 +96,9 @@ def _read_smi(request: Request) -> Dict[str, Any]:
     try:
         result.update(parse(answer.output))
     except xml.GpuXmlError as error:
-        result.update(error=str(error), error_code="unreadable")
+        around = answer.output[:4000] + answer.output[-4000:]
+        word = smi.classify(around.decode("utf-8", "replace"))
+        result.update(error=str(error), error_code=word or "unreadable")
         return result
     result["source"] = "nvidia-smi" if request.source is None else "file"
     if answer.returncode:

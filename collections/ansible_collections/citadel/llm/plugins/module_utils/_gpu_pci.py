@@ -58,6 +58,7 @@ def _names(root: str, wanted: List[str]) -> Dict[str, str]:
 
 
 def _names_in(text: str, wanted: List[str]) -> Dict[str, str]:
+    text = "\n" + text
     start = text.find("\n10de  ")
     section = text[start + 1 :] if start >= 0 else ""
     end = re.search(r"\n(?=[0-9a-f]{4}  )", section)

@@ -68,6 +68,9 @@ def is_virtual(name: Optional[str]) -> bool:
 def capability_of_name(name: str) -> Optional[str]:
     """The compute capability of a product name, or None."""
     found = _look_up(name)
+    if found is None and is_virtual(name):
+        board = re.sub(r"(?i)\bgrid\b", "", _VIRTUAL.sub("", name)).strip()
+        found = _look_up(board) or _look_up(re.sub(r"(?:DX|XM|XL|D|X|L)$", "", board))
     if found is None and "laptop" in words(name):
         found = _look_up(re.sub(r"(?i)\blaptop\b", "", name))
     if found is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Tuple
 
+from ansible_collections.citadel.llm.plugins.module_utils import _gpu_smi as smi
 from ansible_collections.citadel.llm.plugins.module_utils._findings import Finding
 from ansible_collections.citadel.llm.plugins.module_utils._gpu_rules import broken, kept, unseen
 
@@ -87,15 +88,17 @@ def readable(info: Dict[str, Any]) -> List[Finding]:
             return [unseen("gpu.readable", "nvidia-smi", expected=expected, why=why, remedy=remedy)]
         return [broken("gpu.readable", "nvidia-smi", expected=expected, found=said, why=why, remedy=remedy)]
     found = [kept("gpu.readable", "nvidia-smi", found=f"driver {info['driver_version']}")]
-    attached, answered = info["attached_gpus"], len(info["gpus"])
-    if attached is not None and attached > answered:
+    silent = [gpu for gpu in info["gpus"] if gpu["name"] is None and gpu["memory_total_mib"] is None]
+    attached, answered = info["attached_gpus"], len(info["gpus"]) - len(silent)
+    lost = any(smi.classify(line) == "gpu_lost" for line in info["messages"])
+    if silent or lost or (attached is not None and attached > answered):
         found.append(
             broken(
                 "gpu.attached",
                 "GPUs",
                 expected=attached,
                 found=answered,
-                why=f"nvidia-smi counts {attached} GPUs and tells of {answered}: the others do not answer.",
+                why=f"nvidia-smi counts {attached} GPUs and {answered} answer; the others are lost.",
                 remedy="See the kernel log for Xid 79, restart the server, check seat and power of the GPUs.",
             )
         )

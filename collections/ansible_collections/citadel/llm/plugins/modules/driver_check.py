@@ -135,7 +135,6 @@ def main() -> None:
     except ValueError as error:
         module.fail_json(msg=str(error))
     found = check(info, wanted)
-    )
     module.exit_json(changed=False, findings=findings.as_dicts(found), **findings.summarise(found))
 
 
