@@ -16,7 +16,7 @@ RunModule = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def run_module(capsys: pytest.CaptureFixture[str]) -> RunModule:
-    """Runs a module as Ansible would, `run_module(module, check=False, **options)`, and returns its result."""
+    """Runs a module as Ansible does, `run_module(module, check=False, **options)`; returns its result."""
 
     def run(module: ModuleType, *, check: bool = False, **options: Any) -> dict[str, Any]:
         arguments = {

@@ -9,6 +9,7 @@ from typing import Any, Callable
 
 import pytest
 
+from ansible_collections.citadel.llm.plugins.module_utils._filesystem import Host
 from ansible_collections.citadel.llm.plugins.modules import storage_mounts
 
 RunModule = Callable[..., dict[str, Any]]
@@ -37,7 +38,7 @@ def test_predicts_on_a_bare_host(run_module: RunModule, tmp_path: Path) -> None:
 
 
 def test_removes_from_fstab(run_module: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage_mounts.Host, "reload", lambda _host: None)
+    monkeypatch.setattr(Host, "reload", lambda _host: None)
     fstab = tmp_path / "fstab"
     fstab.write_text(f"# by hand\nUUID=1 {tmp_path}/data xfs\n")
     options = {"fstab": str(fstab), "mounts": [{"path": f"{tmp_path}/data/", "state": "absent"}]}
