@@ -253,7 +253,7 @@ def _cuda_on(info: Dict[str, Any], name: str, row: table.Cuda) -> Iterable[Findi
     remedy = f"Install driver {row.minimum} or newer and restart{other}."
     last = compatibility.last_branch(capabilities)
     if last is not None and not compatibility.at_least(f"{last}.999", row.minimum):
-        remedy = f"Branch {last} is the last for these GPUs: choose a stack with an older CUDA, or other GPUs."
+        remedy = f"Branch {last} is the last for these GPUs: choose a stack of an older CUDA, or other GPUs."
     yield broken(
         "driver.cuda",
         name,
