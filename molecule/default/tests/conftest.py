@@ -1,0 +1,101 @@
+"""What the tests of the first slice share: the host, its API, and playbooks run against it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import testinfra
+import yaml
+from openai import OpenAI
+from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parents[3]
+INVENTORY = ROOT / "molecule/default/inventory"
+NAME = "citadel-slice"
+ADDRESS = yaml.safe_load((INVENTORY / "hosts.yml").read_text())["all"]["children"]["llm_servers"]["hosts"][NAME]["ansible_host"]
+STATE = Path(os.environ.get("CITADEL_LAB_STATE", "/var/lib/citadel-lab"))
+CACHE = Path(os.environ.get("CITADEL_CACHE") or Path.home() / ".cache/citadel")
+MODEL = "smollm2-135m-instruct"
+QUESTION = "What is the capital of France?"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A playbook's run."""
+
+    rc: int
+    output: str
+
+    @property
+    def changed(self) -> int:
+        """How many tasks changed something, over all hosts."""
+        recap = self.output.rpartition("PLAY RECAP")[2]
+        return sum(int(word.removeprefix("changed=")) for word in recap.split() if word.startswith("changed="))
+
+
+def playbook_argv(*arguments: str, book: str = "playbooks/site.yml", executable: str | None = None) -> list[str]:
+    command = executable or str(Path(sys.executable).with_name("ansible-playbook"))
+    return [command, "-i", str(INVENTORY), book, *arguments]
+
+
+def playbook(*arguments: str, book: str = "playbooks/site.yml", executable: str | None = None) -> Run:
+    """Run a playbook of the repository to its end."""
+    argv = playbook_argv(*arguments, book=book, executable=executable)
+    run = subprocess.run(argv, cwd=ROOT, text=True, capture_output=True, check=False)
+    return Run(run.returncode, run.stdout + run.stderr)
+
+
+@pytest.fixture(scope="session")
+def server() -> Host:
+    """The host over ssh, as root."""
+    options = f"-o UserKnownHostsFile={STATE}/known_hosts -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
+    return testinfra.get_host(f"ssh://root@{ADDRESS}", ssh_identity_file=str(STATE / "id_ed25519"), ssh_extra_args=options)
+
+
+@pytest.fixture(scope="session")
+def ca(server: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tls") / "ca.crt"
+    path.write_text(server.check_output("cat /opt/citadel/config/edge/tls/ca.crt") + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def key(server: Host) -> str:
+    return str(server.check_output("cat /opt/citadel/secrets/keys/default.key")).strip()
+
+
+@pytest.fixture
+def client(ca: Path, key: str) -> Iterator[OpenAI]:
+    """The official client, as a user of the API would have it."""
+    with httpx.Client(verify=str(ca)) as http:
+        yield OpenAI(base_url=f"https://{ADDRESS}/v1", api_key=key, http_client=http, timeout=120, max_retries=0)
+
+
+def answer(client: OpenAI) -> str:
+    completion = client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": QUESTION}], temperature=0, max_tokens=16
+    )
+    return completion.choices[0].message.content or ""
+
+
+def until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait for a condition; errors of an API that does not serve yet count as not true."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if condition():
+                return
+            reason = "not yet"
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told when the time is over
+            reason = repr(error)
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not happen within {seconds:.0f} s: {reason}")
+        time.sleep(1)
