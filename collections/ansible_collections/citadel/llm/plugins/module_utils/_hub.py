@@ -216,7 +216,7 @@ class Hub:
         )
 
     def _complete(self, url: str, file: HubFile, part: str) -> None:
-        failures = 0
+        failures, furthest = 0, _size(part)
         while True:
             before = _size(part)
             if before > file.size:
@@ -227,10 +227,12 @@ class Hub:
             except _TransientError as error:
                 if isinstance(error, _RangeError):
                     os.unlink(part)
-                failures = 1 if before < _size(part) <= file.size else failures + 1
+                reached = _size(part)
+                failures = 1 if furthest < reached <= file.size else failures + 1
+                furthest = max(furthest, reached)
                 if failures >= self._attempts:
                     raise HubError(
-                        f"{file.path!r} stopped at {_size(part)} of {file.size} bytes after {failures} tries "
+                        f"{file.path!r} stopped at {reached} of {file.size} bytes after {failures} tries "
                         f"({error}): run again, it goes on from there"
                     ) from error
                 self._pause(error, failures)

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
+import lzma
 import os
 import shutil
 import stat
@@ -15,6 +17,7 @@ import subprocess
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from typing import IO, Collection, Dict, Iterator, List, Optional, Tuple, Union
 
 from ansible_collections.citadel.llm.plugins.module_utils import _model_manifest as manifests
@@ -29,6 +32,7 @@ BLOCK = 1 << 20
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 ZSTANDARD_ENDINGS = (".tar.zst", ".tar.zstd")
 ENDINGS = (*TAR_ENDINGS, *ZSTANDARD_ENDINGS, ".zip")
+_OTHER_ERRORS = (EOFError, NotImplementedError, zlib.error, lzma.LZMAError)
 Member = Tuple[str, int, IO[bytes]]
 
 
@@ -95,7 +99,8 @@ class ArchiveTree:
         return manifest
 
     def _scan(self, _path: str) -> str:
-        found = [FileEntry(name, size, _sha256_stream(stream)) for name, size, stream in self._members()]
+        with self._explained():
+            found = [FileEntry(name, size, _sha256_stream(stream)) for name, size, stream in self._members()]
         directory = common_directory([entry.path for entry in found])
         files = [
             FileEntry(entry.path[len(directory) :], entry.size, entry.sha256)
@@ -112,26 +117,32 @@ class ArchiveTree:
         directory = (
             str(self.manifest(Cache()).source["directory"]) if self._directory is None else self._directory
         )
-        for name, _size, stream in self._members():
-            path = name[len(directory) :]
-            if path not in paths:
-                continue
-            descriptor, copy = tempfile.mkstemp(dir=scratch, prefix=".member-")
-            try:
-                with os.fdopen(descriptor, "wb") as target:
-                    shutil.copyfileobj(stream, target, BLOCK)
-                yield path, copy
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(copy)
+        with self._explained():
+            for name, _size, stream in self._members():
+                path = name[len(directory) :]
+                if path not in paths:
+                    continue
+                descriptor, copy = tempfile.mkstemp(dir=scratch, prefix=".member-")
+                try:
+                    with os.fdopen(descriptor, "wb") as target:
+                        shutil.copyfileobj(stream, target, BLOCK)
+                    yield path, copy
+                finally:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(copy)
 
-    def _members(self) -> Iterator[Member]:
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Name the archive in what its content makes the libraries raise."""
         try:
-            yield from self._zip_members() if self.root.endswith(".zip") else self._tar_members()
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+            yield
+        except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, *_OTHER_ERRORS) as error:
             raise ManifestError(
                 f"the archive {self.root} is damaged or cut off ({error}): fetch it again"
             ) from error
+
+    def _members(self) -> Iterator[Member]:
+        return self._zip_members() if self.root.endswith(".zip") else self._tar_members()
 
     def _tar_members(self) -> Iterator[Member]:
         with contextlib.ExitStack() as stack:

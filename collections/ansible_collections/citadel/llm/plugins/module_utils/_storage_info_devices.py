@@ -41,13 +41,19 @@ class Devices:
         self.parents: Dict[str, Optional[str]] = {}
         self.numbers: Dict[str, str] = {}
         for disk in tree.names("/sys/block"):
-            if not (tree.number("/sys/block/%s/size" % disk) or 0) or disk.startswith(("ram", "zram")):
+            if not tree.number("/sys/block/%s/size" % disk) or self._is_passed_over(disk):
                 continue
             self._add(disk, None)
             for part in tree.names("/sys/block/" + disk):
                 if tree.exists("/sys/block/%s/%s/partition" % (disk, part)):
                     self._add(part, disk)
         self.links = self._find_links()
+
+    def _is_passed_over(self, disk: str) -> bool:
+        """Memory, and loop devices of others: a host in a container sees all of them, and has nodes of few."""
+        if disk.startswith(("ram", "zram")):
+            return True
+        return disk.startswith("loop") and not self.tree.exists("/dev/" + disk)
 
     def _add(self, name: str, parent: Optional[str]) -> None:
         self.parents[name] = parent

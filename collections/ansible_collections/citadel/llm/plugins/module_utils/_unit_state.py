@@ -60,7 +60,7 @@ def inputs(
     """What the unit reads at its start, and what its record saw it read: path and kind."""
     found: Dict[str, str] = dict.fromkeys(record.inputs if record is not None else (), "input")
     found.update({path: "unit file" for path in (unit.fragment, *unit.drop_ins) if path})
-    for name in {unit.name, _template(unit.name)}:
+    for name in sorted({unit.name, _template(unit.name)}):
         found.update({f"{folder}/{name}.d": "drop-ins" for folder in UNIT_FOLDERS})
     found.update(dict.fromkeys(unit.environment_files, "environment file"))
     found.update(dict.fromkeys((*spec.files, *spec.restart_on), "file"))
