@@ -12,7 +12,7 @@ from typing import cast
 
 from lab import base, furnish, host, inside, preflight, records, sources
 from lab.paths import State
-from lab.system import LabError, say, size_in_bytes
+from lab.system import PATIENCE, LabError, say, size_in_bytes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         return one
 
     def add_timeout(one: argparse.ArgumentParser) -> None:
-        one.add_argument("--timeout", type=float, default=60, metavar="SECONDS", help="default: 60")
+        one.add_argument("--timeout", type=float, default=PATIENCE, metavar="SECONDS", help="default: 120")
 
     one = add(
         "up", _up, "Make a host and wait until it runs and answers ssh; nothing changes if it already does."

@@ -15,7 +15,7 @@ from pathlib import Path
 from lab import base, cgroups, disks, furnish, inside, network, records, sources
 from lab.paths import REPOSITORY, HostPaths, State
 from lab.records import HostRecord
-from lab.system import LabError, kill, live_pid, lock, read_text, run, wait_until
+from lab.system import PATIENCE, LabError, kill, live_pid, lock, read_text, run, wait_until
 
 
 def pid_of(state: State, name: str) -> int | None:
@@ -128,7 +128,7 @@ def _boot(state: State, paths: HostPaths, record: HostRecord, lock_descriptor: i
             pass_fds=(lock_descriptor,),
             start_new_session=True,
         )
-    wait_until(lambda: pid_of(state, name) is not None or process.poll() is not None, 30)
+    wait_until(lambda: pid_of(state, name) is not None or process.poll() is not None, PATIENCE)
     if pid_of(state, name) is None:
         logs = "\n".join([_tail(paths.runner_log), _tail(paths.console)]).strip()
         raise LabError(f"host {name} did not start; {paths.runner_log} and {paths.console} end with:\n{logs}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab import cgroups
-from lab.system import LabError
+from lab.system import PATIENCE, LabError
 
 # A host shares the machine's kernel: without these nothing inside can set its clock or load modules into it.
 WITHHELD = "-sys_time,-sys_module,-sys_rawio"
@@ -36,7 +36,7 @@ def execute(pid: int, command: Sequence[str]) -> None:
 
 
 def run(
-    pid: int, command: Sequence[str], *, stdin: str | None = None, seconds: float = 30
+    pid: int, command: Sequence[str], *, stdin: str | None = None, seconds: float = PATIENCE
 ) -> subprocess.CompletedProcess[str]:
     """Run a command inside and return its result, whatever it is."""
     try:

@@ -16,7 +16,7 @@ from lab import cgroups, network
 from lab.inside import NAMESPACES, WITHHELD
 from lab.paths import GUEST, HostPaths, State
 from lab.records import HostRecord, load
-from lab.system import LabError, process_stamp, read_text, run, wait_until, write_atomic
+from lab.system import PATIENCE, LabError, process_stamp, read_text, run, wait_until, write_atomic
 
 REBOOT = -signal.SIGHUP  # how the kernel ends a PID namespace that asked for a reboot; a power-off is SIGINT
 
@@ -65,8 +65,8 @@ def _boot(state: State, paths: HostPaths, record: HostRecord, groups: list[Path]
             preexec_fn=cgroups.joiner(groups, strict=True),
         )
     try:
-        if not wait_until(lambda: paths.outer_pid.exists() or process.poll() is not None, 20, 0.005):
-            raise LabError(f"{record.name}: PID 1 did not start within 20 s")
+        if not wait_until(lambda: paths.outer_pid.exists() or process.poll() is not None, PATIENCE, 0.005):
+            raise LabError(f"{record.name}: PID 1 did not start within {PATIENCE:.0f} s")
         if process.poll() is None:
             pid = int(read_text(paths.outer_pid))
             cgroups.step_aside(process.pid, groups)

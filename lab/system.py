@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+PATIENCE = 120.0  # seconds for a step that takes a moment, on a machine that is short of processors
+
 
 class LabError(Exception):
     """Something the operator can act on: the message names the value, the place and the remedy."""
