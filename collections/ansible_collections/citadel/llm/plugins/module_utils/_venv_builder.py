@@ -19,6 +19,7 @@ from ansible_collections.citadel.llm.plugins.module_utils._release import Releas
 from ansible_collections.citadel.llm.plugins.module_utils._uv import canonical_name, explain_failure
 from ansible_collections.citadel.llm.plugins.module_utils._venv_plan import FORMAT, Plan, Spec
 
+FREEZE = "requirements.txt"  # in each release: what is installed
 _BYTECODE_TIMEOUT = "600"
 _INHERITED = re.compile(
     r"\A(?:PYTHON.*|VIRTUAL_ENV|CONDA_PREFIX|UV_(?:DEFAULT_)?INDEX|UV_(?:EXTRA_)?INDEX_URL)\Z"
@@ -94,8 +95,12 @@ class Builder:
         try:
             self._install(plan)
             self.try_out(plan.id)
+            packages = installed_packages(self.store.path(plan.id))
+            write_atomic(
+                os.path.join(self.store.path(plan.id), FREEZE), freeze_text(packages).encode(), mode=0o644
+            )
             self._hand_over(plan.id)
-            manifest = self._manifest(plan, started)
+            manifest = self._manifest(plan, packages, started)
             self.store.complete(plan.id, manifest)
         except ReleaseError as error:
             self._give_up(plan.id, error)
@@ -189,14 +194,14 @@ class Builder:
             for name in folders + files:
                 os.lchown(os.path.join(folder, name), self.spec.uid, self.spec.gid)
 
-    def _manifest(self, plan: Plan, started: float) -> Dict[str, Any]:
+    def _manifest(self, plan: Plan, packages: Dict[str, str], started: float) -> Dict[str, Any]:
         path = self.store.path(plan.id)
         return {
             "id": plan.id,
             "format": FORMAT,
             "lock_sha256": plan.lock.digest,
             "locked": plan.locked,
-            "packages": installed_packages(path),
+            "packages": packages,
             "python": {
                 "tag": plan.python.tag,
                 "version": plan.python.version,
@@ -243,3 +248,8 @@ def tree_size(path: str) -> int:
                 seen.add(status.st_ino)
                 total += status.st_blocks * 512
     return total
+
+
+def freeze_text(packages: Mapping[str, str]) -> str:
+    """The exact versions of an environment, in requirements format."""
+    return "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))

@@ -9,11 +9,11 @@ import os
 import shlex
 import time
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional
 
-from ansible_collections.citadel.llm.plugins.module_utils._files import write_atomic
+from ansible_collections.citadel.llm.plugins.module_utils._files import replace_link, write_atomic
 from ansible_collections.citadel.llm.plugins.module_utils._release import ReleaseError, ReleaseStore
-from ansible_collections.citadel.llm.plugins.module_utils._venv_builder import Builder, usable
+from ansible_collections.citadel.llm.plugins.module_utils._venv_builder import FREEZE, Builder, usable
 from ansible_collections.citadel.llm.plugins.module_utils._venv_plan import (
     MissingInputError,
     Spec,
@@ -132,22 +132,32 @@ def _roll_back(spec: Spec, store: ReleaseStore, outcome: Outcome, check: bool) -
 
 
 def _write_files(spec: Spec, store: ReleaseStore, wanted: Wanted, outcome: Outcome, check: bool) -> None:
-    texts: List[Tuple[str, str, int]] = []
-    if wanted.freeze_path is not None and "packages" in outcome.manifest:
-        texts.append((wanted.freeze_path, freeze_text(outcome.manifest), 0o644))
-    if wanted.activate_path is not None and outcome.id is not None:
-        texts.append((wanted.activate_path, activate_text(store.link, wanted.activate_path), 0o755))
-    for path, text, mode in texts:
-        try:
-            with open(path, encoding="utf-8", errors="replace") as stream:
-                before = stream.read()
-        except FileNotFoundError:
-            before = ""
-        if before != text:
-            outcome.files.append({"path": path, "before": before, "after": text})
+    if wanted.freeze_path is not None:
+        # A link: whoever points the environment's link elsewhere, the file says what is really installed.
+        target = os.path.join(store.link, FREEZE)
+        if not os.path.islink(wanted.freeze_path) or os.readlink(wanted.freeze_path) != target:
+            before = _read(wanted.freeze_path)
+            outcome.files.append(
+                {"path": wanted.freeze_path, "before": before, "after": f"link to {target}\n"}
+            )
             if not check:
-                os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-                write_atomic(path, text.encode(), mode=mode, uid=spec.uid, gid=spec.gid)
+                os.makedirs(os.path.dirname(wanted.freeze_path), mode=0o755, exist_ok=True)
+                replace_link(wanted.freeze_path, target)
+    if wanted.activate_path is not None:
+        before, text = _read(wanted.activate_path), activate_text(store.link, wanted.activate_path)
+        if before != text:
+            outcome.files.append({"path": wanted.activate_path, "before": before, "after": text})
+            if not check:
+                os.makedirs(os.path.dirname(wanted.activate_path), mode=0o755, exist_ok=True)
+                write_atomic(wanted.activate_path, text.encode(), mode=0o755, uid=spec.uid, gid=spec.gid)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return ""
 
 
 def version_changes(before: Mapping[str, str], after: Mapping[str, str]) -> List[str]:
@@ -158,12 +168,6 @@ def version_changes(before: Mapping[str, str], after: Mapping[str, str]) -> List
             changes += [f"-{name}=={before[name]}"] if name in before else []
             changes += [f"+{name}=={after[name]}"] if name in after else []
     return changes
-
-
-def freeze_text(manifest: Mapping[str, Any]) -> str:
-    """The exact versions of an environment, in requirements format."""
-    lines = [f"{name}=={version}" for name, version in sorted(manifest["packages"].items())]
-    return "\n".join([f"# The installed versions of environment release {manifest['id']}.", *lines, ""])
 
 
 def activate_text(link: str, path: str) -> str:

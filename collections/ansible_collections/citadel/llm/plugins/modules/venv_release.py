@@ -125,7 +125,9 @@ options:
     type: int
     default: 3
   freeze_path:
-    description: A file that is written with the exact installed versions of the current release.
+    description:
+      - A file with the exact installed versions of the current release.
+      - It is a link through O(link) into the release, so that it is right whoever switches O(link).
     type: path
   activate_path:
     description: A shell script that is written for people to source.

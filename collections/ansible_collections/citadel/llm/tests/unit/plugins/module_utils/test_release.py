@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,18 @@ def test_one_writer_at_a_time(store: ReleaseStore) -> None:
             with pytest.raises(BlockingIOError):
                 fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert store.lock_fd is None
+
+
+def test_a_child_keeps_the_lock_when_its_parent_is_gone(store: ReleaseStore) -> None:
+    with store.locked(0.3):
+        assert store.lock_fd is not None
+        child = subprocess.Popen(["/bin/sleep", "30"], pass_fds=(store.lock_fd,))
+    with pytest.raises(ReleaseError, match="another run"), store.locked(0.3):
+        pass
+    child.kill()
+    child.wait()
+    with store.locked(0.3):
+        pass
 
 
 def test_the_marker_is_readable_json(store: ReleaseStore) -> None:

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_build_switch_and_rest(host: Host) -> None:
     done = host.run()
     assert (done.changed, done.id, done.manifest["packages"]) == (True, predicted.id, {"demo": "1.0"})
     assert os.readlink(host.store.link) == host.store.path(str(done.id))
-    assert (host.base / "out/freeze.txt").read_text().endswith("\ndemo==1.0\n")
+    assert (host.base / "out/freeze.txt").read_text() == "demo==1.0\n"
     assert stat.S_IMODE(os.stat(host.base / "out/activate.sh").st_mode) == 0o755
     assert not host.run(check=True).changed
     before = host.calls()
@@ -89,6 +90,7 @@ def test_build_switch_and_rest(host: Host) -> None:
 
 def test_the_files_are_put_right_again(host: Host) -> None:
     host.run()
+    (host.base / "out/freeze.txt").unlink()
     (host.base / "out/freeze.txt").write_text("something else\n")
     assert [change["path"] for change in host.run(check=True).files] == [f"{host.base}/out/freeze.txt"]
     assert host.run().changed
@@ -102,7 +104,9 @@ def test_another_lock_is_another_release(host: Host) -> None:
     assert predicted.packages_changed == ["-demo==1.0", "+demo==2.0"]
     second = host.run()
     assert (second.before, second.id, second.pruned) == (first.id, predicted.id, [])
+    assert (host.base / "out/freeze.txt").read_text() == "demo==2.0\n"
     back = host.run(state="rolled_back")
+    assert (host.base / "out/freeze.txt").read_text() == "demo==1.0\n"
     assert (back.id, back.packages_changed) == (first.id, ["-demo==2.0", "+demo==1.0"])
     assert not host.run(state="rolled_back").changed
     again = host.run()
@@ -276,3 +280,34 @@ def test_the_activate_script_quotes_its_path() -> None:
     assert "CITADEL_ENV='/opt/my env'\n" in _venv_release.activate_text(
         "/opt/my env", "/opt/bin/activate_env.sh"
     )
+
+
+@pytest.mark.parametrize(
+    ("gpus", "available", "said"),
+    [
+        (2, True, None),
+        (1, True, "finds 1 GPUs, expected 2"),
+        (2, False, "(CUDA 12.6) finds no usable GPU"),
+    ],
+)
+def test_gpus_are_counted(host: Host, gpus: int, available: bool, said: Optional[str]) -> None:
+    stub = f"""
+__version__ = "2.7.0+cu126"
+class version: cuda = "12.6"
+class cuda:
+    is_available = staticmethod(lambda: {available})
+    device_count = staticmethod(lambda: {gpus})
+class ones:
+    def __init__(self, size, device): assert device in ("cuda:0", "cuda:1")
+    def sum(self): return self
+    def item(self): return 8.0
+"""
+    (host.base / "stub").mkdir()
+    (host.base / "stub/torch.py").write_text(stub)
+    options: dict[str, Any] = {"gpu_count": 2, "trial_environment": {"PYTHONPATH": f"{host.base}/stub"}}
+    if said is None:
+        assert host.run(**options).switched
+    else:
+        with pytest.raises(ReleaseError, match=re.escape(said)) as caught:
+            host.run(**options)
+        assert "counting GPUs ended with 1" in str(caught.value)
