@@ -1,7 +1,7 @@
 """Run ansible-test on the collection, also where its pip bootstrap cannot be downloaded.
 
-ansible-test makes virtual environments and bootstraps pip in them with a script from its own server. Where that
-server cannot be reached, a stand-in that uses the interpreter's own `ensurepip` does the same.
+ansible-test makes virtual environments and bootstraps pip in them with a script from its own server. Where
+that server cannot be reached, a stand-in that uses the interpreter's own `ensurepip` does the same.
 Run as `python -m tools.ansible_test sanity|units [ARGUMENT ...]`.
 """
 
@@ -46,7 +46,15 @@ def main() -> None:
         script.write_text(STAND_IN)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     command, *arguments = sys.argv[1:]
-    argv = [str(Path(sys.executable).with_name("ansible-test")), command, "--venv", "--python", python, "-v", *arguments]
+    argv = [
+        str(Path(sys.executable).with_name("ansible-test")),
+        command,
+        "--venv",
+        "--python",
+        python,
+        "-v",
+        *arguments,
+    ]
     os.chdir(COLLECTION)
     sys.exit(subprocess.run(argv, check=False, env={**os.environ, "PWD": str(COLLECTION)}).returncode)
 

@@ -21,7 +21,9 @@ KEY = "/opt/citadel/secrets/keys/default.key"
 
 def lab(*arguments: str) -> str:
     """Output of a lab command. Exits with its own message when it fails."""
-    run = subprocess.run([sys.executable, "-m", "lab", *arguments], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-m", "lab", *arguments], capture_output=True, text=True, check=False
+    )
     if run.returncode:
         sys.exit(run.stderr.strip())
     return run.stdout

@@ -42,7 +42,11 @@ def rows(options: dict[str, Any], prefix: str = "") -> list[str]:
         kind = option.get("type", "str")
         if kind == "list":
             kind = f"list of {option.get('elements', 'str')}"
-        choices = f" One of {', '.join(f'`{choice}`' for choice in option['choices'])}." if "choices" in option else ""
+        choices = (
+            f" One of {', '.join(f'`{choice}`' for choice in option['choices'])}."
+            if "choices" in option
+            else ""
+        )
         description = prose(option["description"]) + choices
         lines.append(f"| `{prefix}{name}` | {kind} | {default_of(option)} | {description} |")
         if "options" in option:
@@ -55,12 +59,18 @@ def readme(role: Path) -> str:
     spec = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]
     description = spec["description"]
     sentences = description if isinstance(description, list) else [description]
-    parts = [f"# citadel.llm.{role.name}", f"{prose(spec['short_description'])}.", *(prose(one) for one in sentences)]
+    parts = [
+        f"# citadel.llm.{role.name}",
+        f"{prose(spec['short_description'])}.",
+        *(prose(one) for one in sentences),
+    ]
     if options := spec.get("options"):
         table = ["| variable | type | default | |", "|---|---|---|---|", *rows(options)]
         parts += ["## Variables", "\n".join(table)]
     if role.name != "citadel":
-        parts.append("The facts that every role shares (`citadel_*`) are described in the role `citadel.llm.citadel`.")
+        parts.append(
+            "The facts that every role shares (`citadel_*`) are described in the role `citadel.llm.citadel`."
+        )
     stage = f"ansible-playbook -i inventories/production citadel.llm.{role.name}"
     if role.name != "citadel":
         parts += ["## Alone", f"```console\n{stage} --check --diff\n{stage}\n```"]
@@ -78,7 +88,10 @@ def main() -> None:
             if not check:
                 target.write_text(text)
     if check and stale:
-        sys.exit(f"README.md of {', '.join(stale)} is not made from the argument specs. Run python -m tools.role_readmes.")
+        names = ", ".join(stale)
+        sys.exit(
+            f"README.md of {names} is not made from the argument specs. Run python -m tools.role_readmes."
+        )
 
 
 if __name__ == "__main__":

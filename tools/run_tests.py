@@ -1,4 +1,7 @@
-"""Run everything that must pass, step by step, with the time of each. Run as `python -m tools.run_tests [--quick]`."""
+"""Run everything that must pass, step by step, with the time of each.
+
+Run as `python -m tools.run_tests [--quick]`.
+"""
 
 from __future__ import annotations
 

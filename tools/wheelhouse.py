@@ -53,7 +53,15 @@ def download(requirement: str, hashes: set[str], target: Path) -> None:
     wanted = target / ".wanted.txt"
     wanted.write_text(requirement + "".join(f" --hash=sha256:{value}" for value in sorted(hashes)) + "\n")
     argv = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
-    argv += ["--python-version=3.11", "--index-url", PYTORCH_CPU_INDEX, "--dest", str(target), "-r", str(wanted)]
+    argv += [
+        "--python-version=3.11",
+        "--index-url",
+        PYTORCH_CPU_INDEX,
+        "--dest",
+        str(target),
+        "-r",
+        str(wanted),
+    ]
     run = subprocess.run(argv, check=False)
     wanted.unlink()
     if run.returncode:

@@ -20,7 +20,9 @@ from testinfra.host import Host
 ROOT = Path(__file__).resolve().parents[3]
 INVENTORY = ROOT / "molecule/default/inventory"
 NAME = "citadel-slice"
-ADDRESS = yaml.safe_load((INVENTORY / "hosts.yml").read_text())["all"]["children"]["llm_servers"]["hosts"][NAME]["ansible_host"]
+ADDRESS = yaml.safe_load((INVENTORY / "hosts.yml").read_text())["all"]["children"]["llm_servers"]["hosts"][
+    NAME
+]["ansible_host"]
 STATE = Path(os.environ.get("CITADEL_LAB_STATE", "/var/lib/citadel-lab"))
 CACHE = Path(os.environ.get("CITADEL_CACHE") or Path.home() / ".cache/citadel")
 MODEL = "smollm2-135m-instruct"
@@ -38,10 +40,14 @@ class Run:
     def changed(self) -> int:
         """How many tasks changed something, over all hosts."""
         recap = self.output.rpartition("PLAY RECAP")[2]
-        return sum(int(word.removeprefix("changed=")) for word in recap.split() if word.startswith("changed="))
+        return sum(
+            int(word.removeprefix("changed=")) for word in recap.split() if word.startswith("changed=")
+        )
 
 
-def playbook_argv(*arguments: str, book: str = "playbooks/site.yml", executable: str | None = None) -> list[str]:
+def playbook_argv(
+    *arguments: str, book: str = "playbooks/site.yml", executable: str | None = None
+) -> list[str]:
     command = executable or str(Path(sys.executable).with_name("ansible-playbook"))
     return [command, "-i", str(INVENTORY), book, *arguments]
 
@@ -57,7 +63,9 @@ def playbook(*arguments: str, book: str = "playbooks/site.yml", executable: str 
 def server() -> Host:
     """The host over ssh, as root."""
     options = f"-o UserKnownHostsFile={STATE}/known_hosts -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
-    return testinfra.get_host(f"ssh://root@{ADDRESS}", ssh_identity_file=str(STATE / "id_ed25519"), ssh_extra_args=options)
+    return testinfra.get_host(
+        f"ssh://root@{ADDRESS}", ssh_identity_file=str(STATE / "id_ed25519"), ssh_extra_args=options
+    )
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +84,9 @@ def key(server: Host) -> str:
 def client(ca: Path, key: str) -> Iterator[OpenAI]:
     """The official client, as a user of the API would have it."""
     with httpx.Client(verify=str(ca)) as http:
-        yield OpenAI(base_url=f"https://{ADDRESS}/v1", api_key=key, http_client=http, timeout=120, max_retries=0)
+        yield OpenAI(
+            base_url=f"https://{ADDRESS}/v1", api_key=key, http_client=http, timeout=120, max_retries=0
+        )
 
 
 def answer(client: OpenAI) -> str:
@@ -94,7 +104,7 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> None:
             if condition():
                 return
             reason = "not yet"
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told when the time is over
+        except Exception as error:
             reason = repr(error)
         if time.monotonic() > deadline:
             pytest.fail(f"{what} did not happen within {seconds:.0f} s: {reason}")

@@ -14,7 +14,8 @@ UNIT = "citadel-engine@smollm2.service"
 def engine_processes(server: Host) -> dict[int, str]:
     """PID and name of each process of the engine, from its cgroup."""
     group = server.check_output(f"systemctl show -p ControlGroup --value {UNIT}")
-    pids = server.check_output(f"cat /sys/fs/cgroup/systemd{group}/cgroup.procs /sys/fs/cgroup{group}/cgroup.procs 2>/dev/null || true")
+    lists = " ".join(f"{root}{group}/cgroup.procs" for root in ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup"))
+    pids = server.check_output(f"cat {lists} 2>/dev/null || true")
     found = {}
     for pid in {int(word) for word in pids.split()}:
         found[pid] = server.run(f"cat /proc/{pid}/comm").stdout.strip()
@@ -35,7 +36,9 @@ def main_pid(server: Host) -> int:
 
 
 def test_killed_worker(server: Host, client: OpenAI) -> None:
-    workers = [pid for pid, name in engine_processes(server).items() if pid != main_pid(server) and "Engine" in name]
+    workers = [
+        pid for pid, name in engine_processes(server).items() if pid != main_pid(server) and "Engine" in name
+    ]
     assert workers, engine_processes(server)
     kill_and_recover(server, client, workers[0])
 
@@ -52,5 +55,7 @@ def test_reboot(server: Host, client: OpenAI) -> None:
     assert server.check_output("systemctl --failed --no-legend") == ""
     run = playbook()
     assert (run.rc, run.changed) == (0, 0), run.output[-4000:]
-    listed = subprocess.run(["python3", "-m", "lab", "list"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["python3", "-m", "lab", "list"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert "citadel-slice" in listed.stdout

@@ -33,9 +33,13 @@ def variables(**values: object) -> tuple[str, str]:
 
 
 def interrupt(book: str, *arguments: str, when: str, server: Host) -> None:
-    """Run a playbook and kill it with everything it started, on both machines, as soon as `when` holds on the host."""
+    """Run a playbook; kill it and what it started on both machines as soon as `when` holds on the host."""
     process = subprocess.Popen(
-        playbook_argv(*arguments, book=book), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        playbook_argv(*arguments, book=book),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 180
     while server.run(when).rc != 0:
@@ -60,7 +64,12 @@ def elsewhere(server: Host) -> Iterator[dict[str, object]]:
 
 def test_interrupted_build_is_simply_run_again(server: Host, elsewhere: dict[str, object]) -> None:
     extra = variables(**elsewhere, python_env_lock=str(SMALL_LOCK), python_env_trial_imports=["aiohttp"])
-    interrupt(PYTHON_ENV, *extra, when="ls -d /opt/citadel/elsewhere/envs/*/lib/python3*/site-packages/*", server=server)
+    interrupt(
+        PYTHON_ENV,
+        *extra,
+        when="ls -d /opt/citadel/elsewhere/envs/*/lib/python3*/site-packages/*",
+        server=server,
+    )
     assert not server.file("/opt/citadel/elsewhere/env").exists
     again = playbook(*extra, book=PYTHON_ENV)
     assert again.rc == 0, again.output[-3000:]
@@ -70,11 +79,15 @@ def test_interrupted_build_is_simply_run_again(server: Host, elsewhere: dict[str
 def test_interrupted_model_copy_is_simply_run_again(server: Host, elsewhere: dict[str, object]) -> None:
     server.check_output("install -d -o citadel -g citadel /opt/citadel/elsewhere/models")
     extra = variables(**elsewhere)
-    interrupt(MODEL_STAGE, *extra, when="find /opt/citadel/elsewhere/models -size +1M | grep .", server=server)
+    interrupt(
+        MODEL_STAGE, *extra, when="find /opt/citadel/elsewhere/models -size +1M | grep .", server=server
+    )
     assert not server.file(f"/opt/citadel/elsewhere/models/{MODEL}/current").exists
     again = playbook(*extra, book=MODEL_STAGE)
     assert again.rc == 0, again.output[-3000:]
-    assert link(server, f"/opt/citadel/elsewhere/models/{MODEL}/current") == link(server, f"/mnt/nvme0n1/models/{MODEL}/current")
+    assert link(server, f"/opt/citadel/elsewhere/models/{MODEL}/current") == link(
+        server, f"/mnt/nvme0n1/models/{MODEL}/current"
+    )
 
 
 def test_lock_that_fails_its_trial_changes_nothing(server: Host, client: OpenAI) -> None:
@@ -101,7 +114,9 @@ def test_unreachable_index_changes_nothing(server: Host) -> None:
     before = link(server, "/opt/citadel/env")
     run = playbook(
         *variables(
-            python_env_lock=str(SMALL_LOCK), python_env_trial_imports=["rich"], python_env_index_url="http://127.0.0.1:9/simple"
+            python_env_lock=str(SMALL_LOCK),
+            python_env_trial_imports=["rich"],
+            python_env_index_url="http://127.0.0.1:9/simple",
         ),
         book=PYTHON_ENV,
     )
@@ -112,7 +127,9 @@ def test_unreachable_index_changes_nothing(server: Host) -> None:
 
 def test_lock_that_fails_the_health_gate_is_rolled_back(server: Host, client: OpenAI) -> None:
     before = link(server, "/opt/citadel/env")
-    passed = playbook(*variables(python_env_lock=str(SMALL_LOCK), python_env_trial_imports=["aiohttp"]), book=PYTHON_ENV)
+    passed = playbook(
+        *variables(python_env_lock=str(SMALL_LOCK), python_env_trial_imports=["aiohttp"]), book=PYTHON_ENV
+    )
     assert passed.rc == 0, passed.output[-3000:]
     assert link(server, "/opt/citadel/env") != before
     gate = playbook(book=ENGINE)
@@ -135,7 +152,9 @@ def test_model_with_a_flipped_byte_is_refused(server: Host, tmp_path: Path) -> N
         byte = stream.read(1)
         stream.seek(-1, os.SEEK_CUR)
         stream.write(bytes([byte[0] ^ 1]))
-    run = playbook(*variables(model_artifacts=[{"name": MODEL, "source": {"directory": str(damaged)}}]), book=MODEL_STAGE)
+    run = playbook(
+        *variables(model_artifacts=[{"name": MODEL, "source": {"directory": str(damaged)}}]), book=MODEL_STAGE
+    )
     assert run.rc != 0
     assert "model.safetensors" in run.output
     assert link(server, f"/mnt/nvme0n1/models/{MODEL}/current") == before
@@ -172,7 +191,17 @@ def test_newer_ansible_core_changes_nothing(tmp_path: Path) -> None:
     environment = CACHE / "venvs" / "ansible-core-newest"
     subprocess.run(["uv", "venv", "--quiet", "--clear", "--python", python, str(environment)], check=True)
     subprocess.run(
-        ["uv", "pip", "install", "--quiet", "--python", str(environment / "bin/python"), "--require-hashes", "-r", "requirements/dev.lock"],
+        [
+            "uv",
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            str(environment / "bin/python"),
+            "--require-hashes",
+            "-r",
+            "requirements/dev.lock",
+        ],
         cwd=ROOT,
         check=True,
     )
@@ -184,5 +213,10 @@ def test_newer_ansible_core_changes_nothing(tmp_path: Path) -> None:
 
 
 def usable_python(version: str) -> str | None:
-    found = subprocess.run(["uv", "python", "find", "--no-python-downloads", version], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["uv", "python", "find", "--no-python-downloads", version],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return found.stdout.strip() if found.returncode == 0 else None

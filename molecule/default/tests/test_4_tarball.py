@@ -22,7 +22,9 @@ BIN = Path(sys.executable).parent
 def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("build")
     collection = ROOT / "collections/ansible_collections/citadel/llm"
-    subprocess.run([BIN / "ansible-galaxy", "collection", "build", "--output-path", target, collection], check=True)
+    subprocess.run(
+        [BIN / "ansible-galaxy", "collection", "build", "--output-path", target, collection], check=True
+    )
     return next(target.glob("citadel-llm-*.tar.gz"))
 
 
@@ -56,7 +58,9 @@ def test_tarball_provisions_a_host_without_the_repository(tarball: Path, trixie:
     }
 
     def run(*argv: str | Path) -> str:
-        done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
         return done.stdout
 
