@@ -99,7 +99,10 @@ def test_wrong_usage_is_status_2(args: list[str], message: str, capsys: pytest.C
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (PermissionError(13, "Permission denied", "/opt/x"), "citadel: /opt/x: Permission denied\n"),
+        (
+            PermissionError(13, "Permission denied", "/opt/x"),
+            "citadel: /opt/x: Permission denied. Run it with sudo, or as the service account\n",
+        ),
         (
             ZeroDivisionError("oops"),
             "citadel: internal error: ZeroDivisionError: oops. CITADEL_DEBUG=1 shows where\n",

@@ -26,9 +26,9 @@ SCALARS = st.none() | st.booleans() | st.integers(-5, 5) | st.text("xyz 0'\"#:-"
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
-    max_leaves=12,
+    max_leaves=8,
 )
-BRIEFLY = settings(max_examples=40, deadline=None)
+BRIEFLY = settings(max_examples=25, deadline=None)
 MAPPINGS = st.dictionaries(KEYS, VALUES, max_size=4)
 
 

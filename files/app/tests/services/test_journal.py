@@ -113,6 +113,7 @@ def test_a_journal_that_knows_no_unit_is_empty(fake_journal: FakeJournal) -> Non
     [
         (1, "Failed to parse timestamp: soon", "journalctl: Failed to parse timestamp: soon"),
         (2, "", "exit status 2"),
+        (1, "No journal files were opened due to insufficient permissions.", "Run it with sudo"),
         (0, "Hint: You are currently not seeing messages from other users", "join the group systemd-journal"),
     ],
 )

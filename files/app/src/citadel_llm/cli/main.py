@@ -105,7 +105,8 @@ def _report(error: Exception) -> int:
     if ours:
         click.echo("\n".join(f"citadel: {line}" for line in str(error).splitlines()), err=True)
     elif isinstance(error, OSError):
-        click.echo(f"citadel: {error.filename or 'error'}: {error.strerror or error}", err=True)
+        remedy = ". Run it with sudo, or as the service account" if isinstance(error, PermissionError) else ""
+        click.echo(f"citadel: {error.filename or 'error'}: {error.strerror or error}{remedy}", err=True)
     else:
         click.echo(
             f"citadel: internal error: {type(error).__name__}: {error}. CITADEL_DEBUG=1 shows where", err=True

@@ -14,6 +14,14 @@ def write_atomic(path: Path, content: bytes, *, mode: int | None = None) -> None
     The mode is the given one, else the old file's, else 0644. Run as root, the owner is the old file's or,
     for a new file, the directory's. Raises OSError and leaves the old file as it was.
     """
+    try:
+        _replace(path, content, mode)
+    except OSError as error:
+        # The name of the temporary file would tell nobody anything.
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def _replace(path: Path, content: bytes, mode: int | None) -> None:
     like = path.stat() if path.exists() else path.parent.stat()
     wanted = mode if mode is not None else (like.st_mode & 0o7777 if path.exists() else 0o644)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -123,16 +123,21 @@ def _entries(units: Sequence[str], argv: list[str]) -> Iterator[Entry]:
                 if entry is not None:
                     yield entry
             complaint = process.stderr.read().decode("utf-8", "replace").strip()
-            # It says so when a pattern of units matches none that has ever written anything.
-            if process.wait() != 0 and "No data available" not in complaint:
-                raise JournalError(f"journalctl: {complaint or f'exit status {process.returncode}'}")
-            if "not seeing messages" in complaint:
-                raise JournalError(
-                    "the journal of the services cannot be read by this user. "
-                    "Run it with sudo, or join the group systemd-journal"
-                )
+            _judge(process.wait(), complaint)
         finally:
             process.terminate()
+
+
+def _judge(status: int, complaint: str) -> None:
+    """Raise JournalError for what journalctl complained of when it ended."""
+    if "not seeing messages" in complaint or "insufficient permissions" in complaint:
+        raise JournalError(
+            "the journal of the services cannot be read by this user. "
+            "Run it with sudo, or join the group systemd-journal"
+        )
+    # It ends so when a pattern of units matches none that has ever written anything.
+    if status != 0 and "No data available" not in complaint:
+        raise JournalError(f"journalctl: {complaint or f'exit status {status}'}")
 
 
 def parse(line: bytes) -> Entry | None:
