@@ -31,13 +31,15 @@ from ansible_collections.citadel.llm.plugins.module_utils import (  # noqa: E402
 INTRODUCTION = """# Compatibility of GPU, driver, CUDA, torch and vLLM
 
 Rendered by `tools/render_compatibility.py` from the table that `citadel.llm.gpu_check` and
-`citadel.llm.driver_check` ask; change the table, not this page. Sources have short names, explained at the end.
+`citadel.llm.driver_check` ask; change the table, not this page. Sources have short names, explained at the
+end.
 
 Three questions decide whether a stack runs:
 
 1. **Has the torch build kernels for the GPU?** A binary kernel runs on its own compute capability and on
-   higher ones of the same major number; PTX (`compute_NN`) runs on every higher one, compiled by the driver at
-   the first start. Without either, every start ends with `no kernel image is available for execution on the device`.
+   higher ones of the same major number; PTX (`compute_NN`) runs on every higher one, compiled by the driver
+   at the first start. Without either, every start ends with `no kernel image is available for execution on
+   the device`.
 2. **Does the driver run the build's CUDA?** Within a major number of CUDA its first driver is enough.
 3. **Does the driver support the GPU**, and is its kernel module of the flavour that the GPU works with?
 """
