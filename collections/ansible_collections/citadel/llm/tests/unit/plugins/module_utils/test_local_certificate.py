@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -328,13 +329,13 @@ def test_without_openssl_existing_files_are_not_judged(made: Path, monkeypatch: 
 
 def test_no_secret_in_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[str] = []
-    run = _openssl.subprocess.run  # type: ignore[attr-defined]
+    run = _openssl.run
 
-    def watch(argv: list[str], **settings: Any) -> Any:
-        commands.append(" ".join(argv))
-        return run(argv, **settings)
+    def watch(arguments: Sequence[str], **settings: str) -> str:
+        commands.append(" ".join(arguments))
+        return run(arguments, **settings)
 
-    monkeypatch.setattr("subprocess.run", watch)
+    monkeypatch.setattr(_openssl, "run", watch)
     bring(wanted(tmp_path))
     body = "".join((tmp_path / "ca.key").read_text().splitlines()[1:-1])
     assert commands
