@@ -151,7 +151,7 @@ def stack(given: Dict[str, Any]) -> Stack:
 def vllm_release(text: str) -> Optional[table.Release]:
     """The row of a vLLM release, or None."""
     for row in table.VLLM:
-        if at_least(text, row.first) and not (version(text) > version(row.last)):
+        if at_least(text, row.first) and version(text) <= version(row.last):
             return row
     return None
 

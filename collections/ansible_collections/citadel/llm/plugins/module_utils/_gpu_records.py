@@ -31,7 +31,7 @@ def groups(info: Dict[str, Any], wanted: Expected) -> Iterable[Finding]:
             continue
         kinds = {_kind(by_index[index]) for index in group}
         if len(kinds) == 1:
-            yield kept("gpu.mixed", name, expected="one kind", found=next(iter(kinds)))
+            yield kept("gpu.mixed", name, expected="one kind", found=kinds.pop())
             continue
         yield broken(
             "gpu.mixed",

@@ -67,7 +67,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 def _read(process: "subprocess.Popen[bytes]", deadline: float) -> "Tuple[bytes, bytes, bool]":
     """Standard output, standard error, and whether both ended before the deadline and the size limit."""
-    assert process.stdout is not None and process.stderr is not None
+    if process.stdout is None or process.stderr is None:
+        raise ValueError("the command was started without pipes")
     parts: Dict[int, List[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}
     out, err = parts
     waiting = set(parts)
