@@ -2,11 +2,15 @@
 
 <backups>/20260131T235959Z/manifest.json     {"created", "dest", "files": {relative: {"sha256", "mode"}}}
 <backups>/20260131T235959Z/files/<relative>
+
+A further backup within the same second ends in -1, -2 and so on.
+A backup grants the same access as the configuration.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -25,7 +29,10 @@ from citadel_llm.configuration import layers, loader
 from citadel_llm.configuration.files import sync_directory, write_atomic
 
 Clock = Callable[[], datetime]
-_ID = re.compile(r"\d{8}T\d{6}Z")
+_ID = re.compile(r"(\d{8}T\d{6}Z)(?:-(\d+))?")
+_PARTIAL = ".partial-config-backup-"
+_ABANDONED_S = 3600
+_UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}")  # what an interrupted atomic write leaves
 
 
 class BackupError(Exception):
@@ -81,57 +88,82 @@ def create(config: Path, backups: Path, now: Clock = lambda: datetime.now(UTC)) 
 
     The backup is built aside and renamed, so it is complete or absent. Raises BackupError.
     """
+    moment = now()
     try:
-        backups.mkdir(mode=0o750, parents=True, exist_ok=True)
-        while (backups / (identity := (moment := now()).strftime("%Y%m%dT%H%M%SZ"))).exists():
-            time.sleep(0.1)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=backups) as name:
-            built = Path(name) / identity
+        if not backups.is_dir():
+            backups.parent.mkdir(parents=True, exist_ok=True)
+            _make_directory(backups, config.stat())
+        _remove_abandoned(backups)
+        with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=backups) as name:
+            built = Path(name) / "backup"
             manifest = _copy(config, built, moment)
-            built.rename(backups / identity)
+            target = _free_name(backups, moment)
+            built.rename(target)
         sync_directory(backups)
     except OSError as error:
-        raise BackupError(
-            f"{error.filename or backups}: {error.strerror}. The configuration was not backed up"
-        ) from error
-    return Backup(identity, backups / identity, manifest.created, manifest.dest, len(manifest.files))
+        where = error.filename or backups
+        raise BackupError(f"{where}: {error.strerror}. The configuration was not backed up") from error
+    return Backup(target.name, target, manifest.created, manifest.dest, len(manifest.files))
+
+
+def _free_name(backups: Path, moment: datetime) -> Path:
+    name = moment.strftime("%Y%m%dT%H%M%SZ")
+    following = (f"{name}-{number}" for number in itertools.count(1))
+    return next(
+        backups / each for each in itertools.chain([name], following) if not (backups / each).exists()
+    )
+
+
+def _remove_abandoned(backups: Path) -> None:
+    """Remove what a backup that was killed has left; one that is being made now is younger."""
+    for path in backups.glob(f"{_PARTIAL}*"):
+        if time.time() - path.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(path)
+
+
+def _make_directory(path: Path, like: os.stat_result) -> None:
+    """Make a directory, and missing ones above it, with the access of another."""
+    if path.is_dir():
+        return
+    _make_directory(path.parent, like)
+    path.mkdir()
+    path.chmod(like.st_mode & 0o7777)
+    if os.geteuid() == 0:
+        os.chown(path, like.st_uid, like.st_gid)
 
 
 def _copy(config: Path, target: Path, created: datetime) -> _Manifest:
-    (target / "files").mkdir(parents=True, mode=0o750)
-    target.chmod(0o750)
+    like = config.stat()
+    _make_directory(target / "files", like)
     entries: dict[str, _Entry] = {}
     for relative in _files(config):
         content = (config / relative).read_bytes()
         mode = (config / relative).stat().st_mode & 0o7777
         copy = target / "files" / relative
-        copy.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        _make_directory(copy.parent, like)
         write_atomic(copy, content, mode=mode)
         entries[relative] = _Entry(sha256=hashlib.sha256(content).hexdigest(), mode=f"{mode:04o}")
     manifest = _Manifest(
-        created=created.isoformat(timespec="seconds"), dest=str(config.absolute()), files=entries
+        created=created.strftime("%Y-%m-%dT%H:%M:%SZ"), dest=str(config.absolute()), files=entries
     )
-    write_atomic(target / "manifest.json", (manifest.model_dump_json(indent=2) + "\n").encode(), mode=0o640)
+    text = manifest.model_dump_json(indent=2) + "\n"
+    write_atomic(target / "manifest.json", text.encode(), mode=like.st_mode & 0o666)
     return manifest
 
 
 def _files(config: Path) -> list[str]:
-    """Regular files below a directory, relative, sorted. Hidden ones (unfinished writes) are left out."""
+    """Regular files below a directory, relative, sorted. Links and unfinished writes are left out."""
     return sorted(
         str(path.relative_to(config))
         for path in config.rglob("*")
-        if path.is_file()
-        and not path.is_symlink()
-        and not any(part.startswith(".") for part in path.relative_to(config).parts)
+        if path.is_file() and not path.is_symlink() and not _UNFINISHED.fullmatch(path.name)
     )
 
 
 def listing(backups: Path) -> list[Backup]:
     """All backups, oldest first; one that is damaged says so in `problem`."""
     found: list[Backup] = []
-    for path in sorted(backups.iterdir()) if backups.is_dir() else []:
-        if not _ID.fullmatch(path.name):
-            continue
+    for path in (backups / identity for identity in listing_ids(backups)):
         try:
             manifest = _verified(path)
             found.append(Backup(path.name, path, manifest.created, manifest.dest, len(manifest.files)))
@@ -167,8 +199,10 @@ def restore(
 
 
 def listing_ids(backups: Path) -> list[str]:
-    """Ids of all backups, damaged ones too."""
-    return sorted(p.name for p in backups.iterdir() if _ID.fullmatch(p.name)) if backups.is_dir() else []
+    """Ids of all backups, damaged ones too, oldest first."""
+    matches = [_ID.fullmatch(path.name) for path in backups.iterdir()] if backups.is_dir() else []
+    found = [(match[1], int(match[2] or 0), match[0]) for match in matches if match]
+    return [identity for _time, _number, identity in sorted(found)]
 
 
 def _differences(config: Path, source: Path, manifest: _Manifest) -> list[str]:
@@ -189,12 +223,7 @@ def _put(config: Path, source: Path, names: list[str], modes: dict[str, int]) ->
         if name not in modes:
             target.unlink(missing_ok=True)
             continue
-        if not target.parent.is_dir():
-            target.parent.mkdir(parents=True)
-            shutil.copystat(config, target.parent)
-            if os.geteuid() == 0:
-                owner = config.stat()
-                os.chown(target.parent, owner.st_uid, owner.st_gid)
+        _make_directory(target.parent, config.stat())
         write_atomic(target, (source / name).read_bytes(), mode=modes[name])
 
 
