@@ -59,7 +59,7 @@ def settings_of(directory: Path, **fields: Any) -> GatewaySettings:
     return GatewaySettings.model_validate(defaults | fields)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
     """Wait for a condition; fail when it does not come true in time."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 (what is watched has no event)
@@ -99,7 +99,7 @@ class Running:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(data)
         try:
-            return await asyncio.wait_for(reader.read(), 5)
+            return await asyncio.wait_for(reader.read(), 20)
         finally:
             writer.close()
 
@@ -123,4 +123,4 @@ async def running(
     finally:
         await gateway.http.close()
         process.stop()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, 90)

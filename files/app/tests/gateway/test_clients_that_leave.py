@@ -13,22 +13,26 @@ from files.app.tests.gateway.mock_engine import MockEngine, Received, event
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_before_the_first_byte(gateway: Running, engine: MockEngine, stream: bool) -> None:
-    working = asyncio.Event()
-    noticed = asyncio.Event()
+    working, noticed = asyncio.Event(), asyncio.Event()
 
     async def behave(request: Received) -> None:
         working.set()
-        await asyncio.wait_for(request.connection.closed.wait(), 5)
+        await asyncio.wait_for(request.connection.closed.wait(), 20)
         noticed.set()
 
     engine.behaviour = behave
-    call = asyncio.create_task(gateway.chat({"model": MODEL, "stream": stream}))
-    await asyncio.wait_for(working.wait(), 5)
-    left = time.monotonic()
-    call.cancel()
-    await asyncio.wait_for(noticed.wait(), 5)
-    assert time.monotonic() - left < 0.5  # what is meant is 0.1 s; the machine may be busy
-    await _accounted(gateway, "499")
+    waits = []
+    for _ in range(5):
+        working.clear()
+        noticed.clear()
+        call = asyncio.create_task(gateway.chat({"model": MODEL, "stream": stream}))
+        await asyncio.wait_for(working.wait(), 20)
+        left = time.monotonic()
+        call.cancel()
+        await asyncio.wait_for(noticed.wait(), 20)
+        waits.append(time.monotonic() - left)
+    assert min(waits) < 0.1  # the others tell how busy the machine is
+    await _accounted(gateway, "499", 5)
 
 
 async def test_in_the_middle_of_a_stream(gateway: Running, engine: MockEngine) -> None:
@@ -37,15 +41,15 @@ async def test_in_the_middle_of_a_stream(gateway: Running, engine: MockEngine) -
     async def behave(request: Received) -> None:
         await request.connection.start_stream()
         await request.connection.chunk(event("a"))
-        await asyncio.wait_for(request.connection.closed.wait(), 5)
+        await asyncio.wait_for(request.connection.closed.wait(), 20)
         noticed.set()
 
     engine.behaviour = behave
     response = await gateway.chat({"model": MODEL, "stream": True})
     await response.content.readexactly(len(event("a")))
     response.close()
-    await asyncio.wait_for(noticed.wait(), 5)
-    await _accounted(gateway, "200")
+    await asyncio.wait_for(noticed.wait(), 20)
+    await _accounted(gateway, "200", 1)
 
 
 async def test_while_the_body_is_still_on_its_way(gateway: Running, engine: MockEngine) -> None:
@@ -77,12 +81,12 @@ async def test_many_who_leave_leave_nothing_behind(gateway: Running, engine: Moc
     await until(lambda: len(asyncio.all_tasks()) <= before + 2)  # those of the client's own pool
 
 
-async def _accounted(gateway: Running, code: str) -> None:
+async def _accounted(gateway: Running, code: str, count: int) -> None:
     await until(lambda: gateway.process.gateway.in_flight == 0)
     text = await gateway.metrics()
-    assert f'citadel_gateway_failures_total{{cause="client_gone",model="{MODEL}"}} 1.0' in text
+    assert f'citadel_gateway_failures_total{{cause="client_gone",model="{MODEL}"}} {count}.0' in text
     assert (
-        f'citadel_gateway_requests_total{{code="{code}",endpoint="chat_completions",model="{MODEL}"}} 1.0'
+        f'citadel_gateway_requests_total{{code="{code}",endpoint="chat_completions",model="{MODEL}"}} {count}.0'
         in text
     )
     assert f'citadel_gateway_requests_in_flight{{model="{MODEL}"}} 0.0' in text

@@ -109,7 +109,7 @@ async def test_an_unknown_model_is_not_found(client: openai.AsyncOpenAI) -> None
         (b"{", "not valid JSON"),
         (b"[]", "not valid JSON"),
         (b'"model"', "not valid JSON"),
-        (b'{"model":"org/smol"} x', "unexpected text"),
+        (b'{"model":"org/smol"} x', "not valid JSON"),
         (b'{"model":"org/smol",}', "not valid JSON"),
         (b'{"model" "org/smol"}', "not valid JSON"),
         (b"{}", "must provide 'model'"),
@@ -223,14 +223,14 @@ async def test_an_engine_that_talks_nonsense_is_a_bad_gateway(gateway: Running, 
 
 async def test_an_engine_that_is_silent_times_out(tmp_path: Path, engine: MockEngine) -> None:
     async def behave(request: Received) -> None:
-        await asyncio.wait_for(request.connection.closed.wait(), 5)
+        await asyncio.wait_for(request.connection.closed.wait(), 20)
 
     engine.behaviour = behave
     async with running(tmp_path, [model_of(engine)], timeouts={"first_byte_s": 0.1}) as gateway:
         async with await gateway.chat() as response:
             assert response.status == 504
             assert (await response.json())["error"]["code"] == "engine_timeout"
-        await asyncio.wait_for(engine.requests[0].connection.closed.wait(), 5)
+        await asyncio.wait_for(engine.requests[0].connection.closed.wait(), 20)
 
 
 async def test_a_client_that_sends_too_slowly_times_out(tmp_path: Path, engine: MockEngine) -> None:
@@ -238,7 +238,7 @@ async def test_a_client_that_sends_too_slowly_times_out(tmp_path: Path, engine: 
         head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {gateway.key}\r\n"
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(f"{head}content-length: 100\r\n\r\n{{".encode())
-        assert b"408 Request Timeout" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert b"408 Request Timeout" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
         writer.close()
 
 
@@ -251,19 +251,21 @@ async def test_a_stream_that_breaks_ends_with_an_error_event(
     async def behave(request: Received) -> None:
         await request.connection.start_stream()
         await request.connection.chunk(event("Pa") + tail)
-        await asyncio.wait_for(begun.wait(), 5)
+        await asyncio.wait_for(begun.wait(), 20)
         request.connection.abort()
 
     engine.behaviour = behave
     async with await gateway.chat({"model": MODEL, "stream": True}) as response:
         first = await response.content.readexactly(len(event("Pa") + tail))
         begun.set()
-        rest = await asyncio.wait_for(response.content.read(), 5)
+        rest = await asyncio.wait_for(response.content.read(), 20)
     assert first == event("Pa") + tail
     assert rest.startswith(b"\n\ndata: {" if tail else b"data: {")
     assert b'"code": "engine_error"' in rest
     assert rest.endswith(b"\n\n")
     assert b"[DONE]" not in rest
+    failures = "citadel_gateway_backend_failures_total"
+    assert f'{failures}{{backend="engine-0",cause="broken",model="{MODEL}"}} 1.0' in await gateway.metrics()
     engine.behaviour = answer
     if not tail:
         begun.clear()
@@ -279,15 +281,15 @@ async def test_a_silent_stream_ends_with_an_error_event(tmp_path: Path, engine: 
         await request.connection.start_stream()
         for _ in range(3):
             await request.connection.chunk(event("a"))
-            await asyncio.sleep(0.1)  # each silence is shorter than the limit, all of them are longer
+            await asyncio.sleep(0.4)  # each silence is shorter than the limit, all of them are longer
         await request.connection.closed.wait()
 
     engine.behaviour = behave
     async with (
-        running(tmp_path, [model_of(engine)], timeouts={"idle_s": 0.25}) as gateway,
+        running(tmp_path, [model_of(engine)], timeouts={"idle_s": 1.0}) as gateway,
         await gateway.chat({"model": MODEL, "stream": True}) as response,
     ):
-        text = await asyncio.wait_for(response.text(), 5)
+        text = await asyncio.wait_for(response.text(), 20)
     assert text.count('"content": "a"') == 3
     assert text.count('"code": "engine_timeout"') == 1
 

@@ -64,7 +64,7 @@ async def test_each_chunk_of_a_stream_arrives_before_the_next_is_sent(
         await request.connection.start_stream()
         for chunk in chunks:
             await request.connection.chunk(chunk)
-            await asyncio.wait_for(arrived.get(), 5)  # a gateway that buffers makes this fail
+            await asyncio.wait_for(arrived.get(), 20)  # a gateway that buffers makes this fail
         await request.connection.end_stream()
 
     engine.behaviour = behave
@@ -72,7 +72,7 @@ async def test_each_chunk_of_a_stream_arrives_before_the_next_is_sent(
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
         received = []
         for chunk in chunks:
-            received.append(await asyncio.wait_for(response.content.readexactly(len(chunk)), 5))
+            received.append(await asyncio.wait_for(response.content.readexactly(len(chunk)), 20))
             arrived.put_nowait(None)
         assert received == chunks
         assert await response.content.read() == b""

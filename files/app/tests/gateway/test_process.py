@@ -57,7 +57,7 @@ class Service:
 
     async def told(self) -> str:
         loop = asyncio.get_running_loop()
-        return (await asyncio.wait_for(loop.sock_recv(self._told, 4096), 20)).decode()
+        return (await asyncio.wait_for(loop.sock_recv(self._told, 4096), 90)).decode()
 
     async def told_of(self, word: str) -> str:
         while word not in (message := await self.told()):
@@ -66,7 +66,7 @@ class Service:
 
     async def ended(self) -> tuple[int | None, list[dict[str, Any]]]:
         """Exit status and log lines."""
-        out, _ = await asyncio.wait_for(self.process.communicate(), 20)
+        out, _ = await asyncio.wait_for(self.process.communicate(), 90)
         return self.process.returncode, [json.loads(line) for line in out.splitlines()]
 
 
@@ -121,7 +121,7 @@ async def test_it_tells_what_it_does_and_drains(tmp_path: Path, engine: MockEngi
     async def behave(request: Received) -> None:
         await request.connection.start_stream()
         await request.connection.chunk(event("before"))
-        await asyncio.wait_for(draining.wait(), 10)
+        await asyncio.wait_for(draining.wait(), 20)
         await request.connection.chunk(event("after"))
         await request.connection.end_stream()
 
@@ -129,7 +129,7 @@ async def test_it_tells_what_it_does_and_drains(tmp_path: Path, engine: MockEngi
     headers = {"Authorization": f"Bearer {key}"}
     body = {"model": MODEL, "stream": True}
     async with (
-        service(tmp_path, drain_idle_s=0.3) as running,
+        service(tmp_path, drain_idle_s=60, drain_timeout_s=60) as running,
         aiohttp.ClientSession(headers=headers) as client,
     ):
         version = json.loads((tmp_path / "routing.json").read_bytes())["version"]

@@ -88,9 +88,9 @@ async def test_an_upgrade_is_not_followed(gateway: Running, engine: MockEngine) 
 async def test_a_client_that_waits_for_leave_to_send_gets_it(gateway: Running) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(_request(gateway, f"content-length: {len(BODY)}\r\nexpect: 100-continue\r\n", ""))
-    assert b" 100 Continue" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert b" 100 Continue" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
     writer.write(BODY.encode())
-    assert b" 200 OK" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert b" 200 OK" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
     writer.close()
 
 
@@ -99,5 +99,5 @@ async def test_a_wrong_key_is_told_before_the_body_is_asked_for(gateway: Running
     writer.write(
         b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n"
     )
-    assert b" 401 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert b" 401 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
     writer.close()

@@ -133,7 +133,7 @@ async def test_the_whole_way(
     )
     try:
         assert process.stdout is not None
-        while json.loads(await asyncio.wait_for(process.stdout.readline(), 20))["event"] != "serving":
+        while json.loads(await asyncio.wait_for(process.stdout.readline(), 90))["event"] != "serving":
             pass
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as client:
             url = f"http://127.0.0.1:{port}/v1/chat/completions"
@@ -150,7 +150,7 @@ async def test_the_whole_way(
                     await asyncio.sleep(0.05)
     finally:
         process.send_signal(signal.SIGTERM)
-        out, _ = await asyncio.wait_for(process.communicate(), 20)
+        out, _ = await asyncio.wait_for(process.communicate(), 90)
     assert process.returncode == 0
     assert key.encode() not in out
 
@@ -166,7 +166,7 @@ async def test_a_port_in_use_is_said_in_a_line(
         env=environment,
         stderr=asyncio.subprocess.PIPE,
     )
-    _, error = await asyncio.wait_for(process.communicate(), 20)
+    _, error = await asyncio.wait_for(process.communicate(), 90)
     assert process.returncode == 1
     assert f"cannot listen on 127.0.0.1:{engine.port}".encode() in error
     assert error.count(b"\n") == 1

@@ -137,6 +137,9 @@ class Gateway:
         answer.backend.in_flight += 1
         try:
             await self._relay(exchange, answer)
+        except aiohttp.ClientError as error:
+            self._engines.failed(answer.backend, "broken", error)
+            raise
         finally:
             answer.backend.in_flight -= 1
             answer.response.close()

@@ -93,15 +93,15 @@ class Engines:
             except _UNREACHABLE as error:
                 refused.add(backend)
                 backend.down_until = now + self._policy.cooldown_s
-                self._failed(backend, "unreachable", error)
+                self.failed(backend, "unreachable", error)
             except _LOST as error:
                 lost.add(backend)
                 losses += 1
-                self._failed(backend, "lost", error)
+                self.failed(backend, "lost", error)
                 if losses > self._policy.lost_retries:
                     raise errors.backend_lost(self._policy.retry_after_s) from None
             except aiohttp.ClientError as error:
-                self._failed(backend, "garbage", error)
+                self.failed(backend, "garbage", error)
                 raise errors.backend_garbage(self._policy.retry_after_s) from None
             else:
                 if backend.failing:
@@ -123,7 +123,8 @@ class Engines:
             response.close()
             raise
 
-    def _failed(self, backend: BackendState, cause: str, error: Exception) -> None:
+    def failed(self, backend: BackendState, cause: str, error: Exception) -> None:
+        """Count a failure of a back end, and tell of the first one in a row."""
         self._metrics.backend_failures.labels(backend.model, backend.name, cause).inc()
         self._metrics.backend_up.labels(backend.model, backend.name).set(0)
         if not backend.failing:

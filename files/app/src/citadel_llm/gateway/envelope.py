@@ -10,23 +10,24 @@ from citadel_llm.gateway.errors import ApiError, bad_request
 
 _decode = json.JSONDecoder().raw_decode
 _space = re.compile(r"[ \t\n\r]*").match
+_member = re.compile(r'"model"[ \t\n\r]*:[ \t\n\r]*').search
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Envelope:
-    """A body whose top level has been read. `span` is where the value of `model` stands in `text`."""
+    """A body whose top level has been read. `span` is where the value of `model` stands, once known."""
 
     body: bytes
     text: str
     model: str
-    span: tuple[int, int]
     stream: bool
+    span: tuple[int, int] | None = None
 
     def addressed_to(self, model: str) -> bytes:
         """The body for an engine that calls the model `model`: every other byte stays as it came."""
         if model == self.model:
             return self.body
-        start, end = self.span
+        start, end = self.span or _find_value(self.text)
         return (self.text[:start] + json.dumps(model) + self.text[end:]).encode()
 
 
@@ -37,7 +38,10 @@ def read_envelope(body: bytes) -> Envelope:
     except UnicodeDecodeError as error:
         raise bad_request(f"The body is not UTF-8: invalid byte at position {error.start}.") from None
     try:
-        return _read(body, text)
+        # Where the name stands once and nothing is spelt with escapes, no second `model` can hide.
+        if text.count('"model"') == 1 and "\\u" not in text:
+            return _read_plain(body, text)
+        return _read_members(body, text)
     except json.JSONDecodeError as error:
         raise bad_request(f"The body is not valid JSON: {error.msg} at position {error.pos}.") from None
     except RecursionError:
@@ -46,7 +50,26 @@ def read_envelope(body: bytes) -> Envelope:
         raise bad_request("The body contains a number with too many digits.") from None
 
 
-def _read(body: bytes, text: str) -> Envelope:
+def _read_plain(body: bytes, text: str) -> Envelope:
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise json.JSONDecodeError("expected an object", text, 0)
+    model = document.get("model")
+    if not isinstance(model, str) or not model:
+        raise _no_model("model" in document)
+    return Envelope(body, text, model, document.get("stream") is True)
+
+
+def _find_value(text: str) -> tuple[int, int]:
+    """Where the value of the only member `model` stands."""
+    match = _member(text)
+    if match is None:
+        raise ValueError("there is no member 'model'")
+    return match.end(), _decode(text, match.end())[1]
+
+
+def _read_members(body: bytes, text: str) -> Envelope:
+    """Walk the members one by one, so that each name and each place is known."""
     model: object = None
     span: tuple[int, int] | None = None
     stream = False
@@ -74,7 +97,7 @@ def _read(body: bytes, text: str) -> Envelope:
         raise json.JSONDecodeError("unexpected text after the object", text, at)
     if span is None or not isinstance(model, str) or not model:
         raise _no_model(span is not None)
-    return Envelope(body, text, model, span, stream)
+    return Envelope(body, text, model, stream, span)
 
 
 def _no_model(present: bool) -> ApiError:

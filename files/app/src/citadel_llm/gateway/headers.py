@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from uuid import uuid4
+from random import getrandbits
 
 from citadel_llm.gateway.errors import Header
 
@@ -69,9 +69,14 @@ def read_headers(headers: list[Header]) -> RequestHeaders:
         dropped = {token.strip().lower().decode("latin-1") for token in nominated.split(b",")}
         forward = [header for header in forward if header[0] not in dropped]
     acceptable = given_id is not None and _REQUEST_ID(given_id) is not None
-    request_id = given_id.decode() if given_id is not None and acceptable else uuid4().hex
+    request_id = given_id.decode() if given_id is not None and acceptable else _new_id()
     forward.append(("x-request-id", request_id))
     return RequestHeaders(authorization, request_id, content_length, content_encoding, forward)
+
+
+def _new_id() -> str:
+    """128 bits in hexadecimal. It names a request and protects nothing, so it need not be unpredictable."""
+    return f"{getrandbits(128):032x}"
 
 
 def answer_headers(raw: tuple[Header, ...], request_id: str) -> list[Header]:

