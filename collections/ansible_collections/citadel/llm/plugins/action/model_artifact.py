@@ -9,7 +9,7 @@ import os
 import tempfile
 from typing import Any
 
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
@@ -45,21 +45,29 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         source = arguments.get("source")
         try:
             if arguments.get("manifest"):
-                path = self._find_needle("files", os.path.expanduser(str(arguments["manifest"])))
-                arguments["_expected"] = read_manifest(path).as_dict()
+                arguments["_expected"] = self._expected(str(arguments["manifest"])).as_dict()
             if not isinstance(source, dict) or not self._is_on_controller(arguments, source):
                 return self._call(arguments, task_vars, may_be_async=True)
-            if self._task.async_val:
-                raise AnsibleActionFail(
-                    f"{MODULE}: a model on the controller cannot be transferred in the background: "
-                    "leave out async, or put the model on the host and set remote_src"
-                )
+            self._refuse_async()
             tree = self._open(source)
             if tree is None:
                 return self._not_there_yet(arguments, source)
             return self._transfer(tree, arguments, task_vars)
         except (ManifestError, OSError) as error:
-            raise AnsibleActionFail(f"{arguments.get('name', MODULE)}: {error}") from error
+            return {"failed": True, "changed": False, "msg": f"{arguments.get('name', MODULE)}: {error}"}
+
+    def _refuse_async(self) -> None:
+        if self._task.async_val:
+            raise ManifestError(
+                "a model on the controller cannot be transferred in the background: "
+                "leave out async, or put the model on the host and set remote_src"
+            )
+
+    def _expected(self, path: str) -> Manifest:
+        try:
+            return read_manifest(self._find_needle("files", os.path.expanduser(path)))
+        except AnsibleError as error:
+            raise ManifestError(f"manifest: {path} is not on the controller: correct the path") from error
 
     @staticmethod
     def _is_on_controller(arguments: dict[str, Any], source: dict[str, Any]) -> bool:
@@ -86,7 +94,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         except AnsibleError as error:
             if self._task.check_mode:
                 return None
-            raise AnsibleActionFail(
+            raise ManifestError(
                 f"source.{kind}: {source[kind]} is not on the controller: prepare it first, "
                 "or set remote_src for a path on the host"
             ) from error
