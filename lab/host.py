@@ -17,6 +17,10 @@ from lab.paths import REPOSITORY, HostPaths, State
 from lab.records import HostRecord
 from lab.system import PATIENCE, LabError, kill, live_pid, lock, read_text, run, wait_until
 
+from lab.system import PATIENCE, LabError, kill, live_pid, lock, read_text, run, wait_until
+
+SETTLED = "timeout 3 systemctl is-system-running --wait || systemctl is-system-running"
+
 
 def pid_of(state: State, name: str) -> int | None:
     """PID 1 of a running host as the machine numbers it, else None."""
@@ -169,10 +173,10 @@ def wait(state: State, name: str, seconds: float) -> str:
     def started() -> bool:
         nonlocal status, pid
         pid = pid_of(state, name) or pid  # another one after a reboot
-        status = inside.run(pid, ["systemctl", "is-system-running"]).stdout.strip()
+        status = (inside.run(pid, ["sh", "-c", SETTLED]).stdout.split() or [""])[-1]
         return status in ("running", "degraded", "maintenance")
 
-    if not wait_until(started, seconds, 0.05):
+    if not wait_until(started, seconds, 0.1):
         jobs = inside.run(pid, ["systemctl", "list-jobs", "--no-legend"]).stdout.strip()
         raise LabError(
             f"host {name} is {status or 'not answering'!r} after {seconds:.0f} s; waiting for:\n{jobs}"
