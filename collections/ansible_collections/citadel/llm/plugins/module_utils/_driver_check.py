@@ -30,6 +30,12 @@ class Expected:
     stack: Optional[table.Stack] = None
     held: Optional[bool] = None
 
+    @property
+    def needs_driver(self) -> bool:
+        """Whether a driver is expected, even on a host whose bus shows no GPU."""
+        stack = self.stack is not None and self.stack.cuda is not None
+        return stack or any((self.version, self.version_min, self.branch, self.flavour, self.cuda_min))
+
 
 def _state(info: Dict[str, Any]) -> Dict[str, Any]:
     return dict(info["driver"] or {})
@@ -72,7 +78,7 @@ def present(info: Dict[str, Any]) -> Iterable[Finding]:
             + (f" The kernel log says: {lines[-1]}" if lines else ""),
             remedy="Run modprobe nvidia and see the kernel log; after a kernel upgrade, dkms autoinstall.",
         )
-    elif _gpus_on_bus(info) is not False:
+    else:
         yield broken(
             "driver.installed",
             DRIVER,

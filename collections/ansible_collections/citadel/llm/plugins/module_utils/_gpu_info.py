@@ -47,10 +47,10 @@ def parse(data: bytes) -> Dict[str, Any]:
     """The answer of ``nvidia-smi -q -x`` as plain JSON values. Raises GpuXmlError for anything else."""
     document = xml.load(data)
     root = document.root
-    cuda = text(root, "cuda_version")
+    cuda = re.search(r"\d+\.\d+", text(root, "cuda_version") or "")
     return {
         "driver_version": text(root, "driver_version"),
-        "cuda_version": cuda if cuda and re.match(r"^\d+\.\d+$", cuda) else None,
+        "cuda_version": cuda.group() if cuda else None,
         "timestamp": text(root, "timestamp"),
         "attached_gpus": integer(root, "attached_gpus"),
         "gpus": [fields.gpu_from_xml(node, index) for index, node in enumerate(root.all("gpu"))],

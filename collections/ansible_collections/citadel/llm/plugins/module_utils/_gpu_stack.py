@@ -30,6 +30,15 @@ def stack(info: Dict[str, Any], wanted: Expected) -> Iterable[Finding]:
             remedy="Ask the build itself: python -c 'import torch; print(torch.cuda.get_arch_list())'",
         )
         return
+    if not info["gpus"] and info["pci_gpus"] == [] and not wanted.count:
+        yield broken(
+            "gpu.count",
+            f"stack {chosen.name}",
+            expected="at least one GPU",
+            found=0,
+            why="The stack needs a GPU and the PCI bus shows none.",
+            remedy="Choose the stack cpu for this host, or fit a GPU.",
+        )
     for name, gpus in _kinds(info["gpus"]).items():
         yield from _stack_on(info, chosen, listed, name, gpus, wanted.machine)
 

@@ -17,7 +17,7 @@ from xml.parsers import expat
 ROOT = "nvidia_smi_log"
 MAX_BYTES = 32 * 1024 * 1024
 MAX_DEPTH = 40
-MAX_ELEMENTS = 500_000
+MAX_ELEMENTS = 100_000
 MAX_DOCTYPE = 65536
 
 # Hundreds of lines for each GPU that nobody reads here.

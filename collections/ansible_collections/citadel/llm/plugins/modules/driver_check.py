@@ -14,7 +14,7 @@ description:
   - Says whether the driver supports the GPUs and runs the stack's CUDA.
   - Compares what is loaded with what is installed; looks at restarts that wait, holds, unattended upgrades,
     the next kernel, secure boot, nouveau and the fabric manager.
-  - Never fails for what it finds. A host without NVIDIA GPUs needs no driver.
+  - Never fails for what it finds. A host without NVIDIA GPUs needs no driver, unless one is expected.
 author: The Citadel authors (@citadel-llm)
 extends_documentation_fragment:
   - citadel.llm.attributes.readonly

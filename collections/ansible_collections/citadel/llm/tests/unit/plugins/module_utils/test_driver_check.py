@@ -243,8 +243,10 @@ def test_a_host_without_gpus_needs_no_driver(tmp_path: Path) -> None:
     info = gpu_info.gather(
         gpu_info.Request(nvidia_smi=str(tmp_path / "none"), root=str(tmp_path), kernel_log="/dev/null")
     )
-    found = check(info, Expected(version_min="570", stack=compatibility.stack({"name": "cuda"})))
-    assert findings.verdict(found) == "ready"
+    assert findings.verdict(check(info, Expected())) == "ready"
+    assert findings.verdict(check(info, Expected(stack=compatibility.stack({"name": "cpu"})))) == "ready"
+    found = check(info, Expected(stack=compatibility.stack({"name": "cuda"})))
+    assert bad(found) == ["driver.installed", "driver.cuda"]
 
 
 def test_an_answer_that_does_not_come(tmp_path: Path) -> None:

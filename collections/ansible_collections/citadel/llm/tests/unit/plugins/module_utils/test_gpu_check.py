@@ -258,6 +258,18 @@ def test_a_host_without_gpus(
     assert findings.verdict(found) == verdict
 
 
+def test_a_stack_that_needs_a_gpu_on_a_host_without_one(tmp_path: Path) -> None:
+    (tmp_path / "sys/bus/pci/devices").mkdir(parents=True)
+    request = gpu_info.Request(nvidia_smi=str(tmp_path / "none"), root=str(tmp_path), kernel_log="/dev/null")
+    info = gpu_info.gather(request)
+    found = check(info, Expected(stack=compatibility.stack({"name": "cuda"})))
+    assert (
+        bad(found) == ["gpu.count"]
+        and "stack cpu" in [f for f in found if f.severity == "blocking"][0].remedy
+    )
+    assert bad(check(info, Expected(stack=compatibility.stack({"name": "cpu"})))) == []
+
+
 def test_every_rule_has_a_severity_and_unknown_rules_are_refused() -> None:
     assert all(rule.severity in ("deviation", "blocking") and rule.meaning for rule in rules.RULES.values())
     with pytest.raises(KeyError):
