@@ -50,7 +50,7 @@ class Devices:
         self.links = self._find_links()
 
     def _is_passed_over(self, disk: str) -> bool:
-        """Memory, and loop devices of others: a host in a container sees all of them, and has nodes of few."""
+        """Memory, and loop devices of others: a container sees all of them, and has nodes of its own."""
         if disk.startswith(("ram", "zram")):
             return True
         return disk.startswith("loop") and not self.tree.exists("/dev/" + disk)

@@ -48,6 +48,7 @@ class Server:
         self.write(base + "/dev", number)
         self.write(base + "/size", gib * GIB_SECTORS)
         self.write(base + "/queue/rotational", 1)
+        self.write("/dev/" + name, "")
         if alias:
             (self.root / "dev" / alias).symlink_to(name)
         if uuid:

@@ -72,6 +72,8 @@ def test_real_disks_are_what_the_kernel_says(machine: Machine) -> None:
     machine.disk("vda", "254:0", rotational=1)
     machine.disk("zram0", "253:0")
     machine.disk("loop0", "7:0", 0)
+    machine.disk("loop1", "7:1")
+    (machine.root / "dev/loop1").unlink()
     devices = machine.devices()
     kinds = {name: devices.kind(name) for name in ("nvme0n1", "nvme0n1p1", "sda", "sdb", "vda")}
     expected = {"nvme0n1": "nvme", "nvme0n1p1": "nvme", "sda": "rotational", "sdb": "ssd", "vda": None}
