@@ -156,6 +156,7 @@ async def test_it_tells_what_it_does_and_drains(tmp_path: Path, engine: MockEngi
                 await newcomer.get(running.url + "/health")
         draining.set()
         assert await response.content.read() == event("after")
+        await client.close()  # when the last connection is gone, nothing is waited for
         status, lines = await running.ended()
     assert status == 0
     requests = [line for line in lines if line["event"] == "request"]
