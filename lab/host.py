@@ -18,7 +18,6 @@ from lab.records import HostRecord
 from lab.system import PATIENCE, LabError, kill, live_pid, lock, read_text, run, wait_until
 
 # To be told is cheaper than to ask over and over; the second question is for a state that is never announced.
-
 SETTLED = "timeout 3 systemctl is-system-running --wait || systemctl is-system-running"
 
 
