@@ -143,49 +143,19 @@ account:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.citadel.llm.plugins.module_utils._account_check import check
+from ansible_collections.citadel.llm.plugins.module_utils._check_arguments import ACCOUNT, account_problem
 from ansible_collections.citadel.llm.plugins.module_utils._findings import as_dicts, summarise
-
-DIRECTORY = {
-    "path": {"type": "path", "required": True},
-    "mode": {"type": "str"},
-    "access": {"type": "str", "choices": ["none", "read", "write"], "default": "read"},
-}
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "user": {"type": "str", "required": True},
-            "uid": {"type": "int"},
-            "gid": {"type": "int"},
-            "group": {"type": "str"},
-            "groups": {"type": "list", "elements": "str"},
-            "home": {"type": "path"},
-            "shell": {"type": "path"},
-            "password_locked": {"type": "bool", "no_log": False},
-            "ssh": {"type": "bool", "default": True},
-            "ssh_keys": {"type": "int", "no_log": False},
-            "sudo": {"type": "str", "choices": ["none", "scoped", "full"]},
-            "directories": {"type": "list", "elements": "dict", "default": [], "options": DIRECTORY},
-            "before_provisioning": {"type": "bool", "default": False},
-            "timeout": {"type": "float", "default": 2.0},
-            "root": {"type": "path", "default": "/"},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=ACCOUNT, supports_check_mode=True)
     options = module.params
-    for directory in options["directories"]:
-        if directory["mode"] is not None and not _is_mode(directory["mode"]):
-            module.fail_json(
-                msg='directories: mode %(mode)r of %(path)s is no octal mode such as "0700"' % directory
-            )
+    problem = account_problem(options)
+    if problem:
+        module.fail_json(msg=problem)
     findings, account = check(options, options["root"], options["timeout"])
     module.exit_json(changed=False, findings=as_dicts(findings), account=account, **summarise(findings))
-
-
-def _is_mode(text: str) -> bool:
-    return 3 <= len(text) <= 4 and set(text) <= set("01234567")
 
 
 if __name__ == "__main__":

@@ -88,49 +88,18 @@ counts:
   type: dict
 """
 
-from typing import Any, Dict
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.citadel.llm.plugins.module_utils import _compatibility as compatibility
 from ansible_collections.citadel.llm.plugins.module_utils import _findings as findings
 from ansible_collections.citadel.llm.plugins.module_utils import _gpu_arguments as arguments
-from ansible_collections.citadel.llm.plugins.module_utils._driver_check import Expected, check
-
-VERSIONS = ("version", "version_min", "version_max", "branch", "cuda_min")
-SPEC: Dict[str, Dict[str, Any]] = dict(
-    arguments.CHECK,
-    version={"type": "str"},
-    version_min={"type": "str"},
-    version_max={"type": "str"},
-    branch={"type": "str"},
-    flavour={"type": "str", "choices": ["open", "proprietary"]},
-    cuda_min={"type": "str"},
-    stack=arguments.STACK,
-    held={"type": "bool", "default": False},
-)
-
-
-def expected(params: Dict[str, Any]) -> Expected:
-    """What the parameters expect. Raises ValueError for what is not a version, naming the parameter."""
-    for name in VERSIONS:
-        if params[name] is not None:
-            try:
-                compatibility.version(params[name])
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
-    return Expected(
-        flavour=params["flavour"],
-        stack=arguments.stack(params),
-        held=params["held"],
-        **{name: params[name] for name in VERSIONS},
-    )
+from ansible_collections.citadel.llm.plugins.module_utils._driver_check import check
+from ansible_collections.citadel.llm.plugins.module_utils._gpu_check_arguments import DRIVER, expected_driver
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=DRIVER, supports_check_mode=True)
     try:
-        wanted = expected(module.params)
+        wanted = expected_driver(module.params)
         info = arguments.info(module.params)
     except ValueError as error:
         module.fail_json(msg=str(error))

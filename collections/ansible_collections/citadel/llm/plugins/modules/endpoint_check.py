@@ -143,64 +143,21 @@ endpoints:
   elements: dict
 """
 
-from typing import Any, Dict
-
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.citadel.llm.plugins.module_utils._check_arguments import ENDPOINTS, endpoints_problem
 from ansible_collections.citadel.llm.plugins.module_utils._endpoint_check import check
 from ansible_collections.citadel.llm.plugins.module_utils._findings import as_dicts, summarise
-
-ENDPOINT = {
-    "name": {"type": "str"},
-    "host": {"type": "str", "required": True},
-    "port": {"type": "int", "required": True},
-    "protocol": {
-        "type": "str",
-        "choices": ["tcp", "http", "https", "tls", "postgresql"],
-        "default": "tcp",
-    },
-    "path": {"type": "str", "default": "/"},
-    "expect_status": {"type": "list", "elements": "int"},
-    "user": {"type": "str"},
-    "database": {"type": "str"},
-    "timeout": {"type": "float", "default": 2.0},
-    "tries": {"type": "int", "default": 3},
-    "warn_ms": {"type": "float", "default": 250.0},
-    "verify": {"type": "bool"},
-    "ca_file": {"type": "path"},
-    "server_name": {"type": "str"},
-    "certificate_warn_days": {"type": "float", "default": 21.0},
-    "severity": {"type": "str", "choices": ["deviation", "blocking"], "default": "blocking"},
-}
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "endpoints": {"type": "list", "elements": "dict", "required": True, "options": ENDPOINT},
-            "deadline": {"type": "float", "default": 10.0},
-        },
-        supports_check_mode=True,
-    )
-    for number, endpoint in enumerate(module.params["endpoints"]):
-        problem = _problem(endpoint)
-        if problem:
-            module.fail_json(msg="endpoints[%d] (%s): %s" % (number, endpoint["host"], problem))
+    module = AnsibleModule(argument_spec=ENDPOINTS, supports_check_mode=True)
+    problem = endpoints_problem(module.params)
+    if problem:
+        module.fail_json(msg=problem)
     findings, endpoints = check(module.params["endpoints"], module.params["deadline"])
     module.exit_json(changed=False, findings=as_dicts(findings), endpoints=endpoints, **summarise(findings))
-
-
-def _problem(endpoint: Dict[str, Any]) -> str:
-    """What is wrong with the values of an endpoint, or an empty string."""
-    if not 1 <= endpoint["port"] <= 65535:
-        return "port %d is not between 1 and 65535" % endpoint["port"]
-    if not 1 <= endpoint["tries"] <= 50:
-        return "tries %d is not between 1 and 50" % endpoint["tries"]
-    path = endpoint["path"]
-    if not path.startswith("/") or any(not 32 < ord(letter) < 127 for letter in path):
-        return "path %r does not start with / or has characters that have to be percent-encoded" % path
-    return ""
 
 
 if __name__ == "__main__":

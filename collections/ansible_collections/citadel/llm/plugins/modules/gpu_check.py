@@ -137,85 +137,18 @@ counts:
   type: dict
 """
 
-import platform
-from typing import Any, Dict, Tuple
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.citadel.llm.plugins.module_utils import _compatibility as compatibility
 from ansible_collections.citadel.llm.plugins.module_utils import _findings as findings
 from ansible_collections.citadel.llm.plugins.module_utils import _gpu_arguments as arguments
 from ansible_collections.citadel.llm.plugins.module_utils._gpu_check import check
-from ansible_collections.citadel.llm.plugins.module_utils._gpu_expected import Expected, Record
-
-SPEC: Dict[str, Dict[str, Any]] = dict(
-    arguments.CHECK,
-    count={"type": "int"},
-    name={"type": "str"},
-    memory_mib={"type": "int"},
-    memory_gb={"type": "float"},
-    compute_capability={"type": "str"},
-    tensor_parallel={"type": "list", "elements": "list", "default": []},
-    records={
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "source": {"type": "str", "required": True},
-            "name": {"type": "str"},
-            "count": {"type": "int"},
-            "memory_gb": {"type": "float"},
-        },
-    },
-    stack=arguments.STACK,
-    machine={"type": "str"},
-    allowed_processes={"type": "list", "elements": "str", "default": []},
-    used_memory_mib={"type": "int", "default": 600},
-    persistence={"type": "bool", "default": True},
-    ecc={"type": "bool"},
-    mig={"type": "bool", "default": False},
-)
-
-
-def groups(given: Any) -> Tuple[Tuple[int, ...], ...]:
-    """Groups of GPU indices. Raises ValueError for what is not a whole number, naming the group."""
-    result = []
-    for number, group in enumerate(given):
-        try:
-            result.append(tuple(int(index) for index in group))
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"tensor_parallel[{number}]: {group!r} is not a list of GPU indices such as [0, 1]"
-            ) from None
-    return tuple(result)
-
-
-def expected(params: Dict[str, Any]) -> Expected:
-    """What the parameters expect. Raises ValueError for a value that cannot be."""
-    if params["compute_capability"] is not None:
-        compatibility.version(params["compute_capability"])
-    return Expected(
-        count=params["count"],
-        name=params["name"],
-        memory_mib=params["memory_mib"],
-        memory_gb=params["memory_gb"],
-        compute_capability=params["compute_capability"],
-        tensor_parallel=groups(params["tensor_parallel"]),
-        records=tuple(Record(**record) for record in params["records"]),
-        stack=arguments.stack(params),
-        machine=params["machine"] or platform.machine(),
-        allowed_processes=tuple(params["allowed_processes"]),
-        free_mib=params["used_memory_mib"],
-        persistence=params["persistence"],
-        ecc=params["ecc"],
-        mig=params["mig"],
-    )
+from ansible_collections.citadel.llm.plugins.module_utils._gpu_check_arguments import GPUS, expected_gpus
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=GPUS, supports_check_mode=True)
     try:
-        wanted = expected(module.params)
+        wanted = expected_gpus(module.params)
         info = arguments.info(module.params)
     except ValueError as error:
         module.fail_json(msg=str(error))

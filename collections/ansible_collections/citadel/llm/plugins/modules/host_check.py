@@ -165,41 +165,15 @@ host:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.citadel.llm.plugins.module_utils._check_arguments import HOST
 from ansible_collections.citadel.llm.plugins.module_utils._findings import as_dicts, summarise
 from ansible_collections.citadel.llm.plugins.module_utils._host_check import check
 from ansible_collections.citadel.llm.plugins.module_utils._host_info import gather
 
-CPU = {
-    "model": {"type": "str"},
-    "cores_min": {"type": "int"},
-    "flags": {"type": "list", "elements": "str"},
-}
-MEMORY = {
-    "expected_gb": {"type": "float"},
-    "minimum_gb": {"type": "float"},
-    "ecc": {"type": "bool"},
-}
-
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "cpu": {"type": "dict", "options": CPU},
-            "memory": {"type": "dict", "options": MEMORY},
-            "os": {"type": "list", "elements": "str"},
-            "kernel_min": {"type": "str"},
-            "architecture": {"type": "str"},
-            "address": {"type": "str"},
-            "hostname": {"type": "str"},
-            "virtualization": {"type": "list", "elements": "str"},
-            "python_min": {"type": "str"},
-            "clock_synchronized": {"type": "bool", "default": False},
-            "reboot": {"type": "bool", "default": True},
-            "root": {"type": "path", "default": "/"},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=HOST, supports_check_mode=True)
     host = gather(module.params["root"])
     try:
         findings = check(module.params, host)

@@ -164,43 +164,18 @@ mounts:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.citadel.llm.plugins.module_utils._check_arguments import MOUNTS, mounts_problem
 from ansible_collections.citadel.llm.plugins.module_utils._findings import as_dicts, summarise
 from ansible_collections.citadel.llm.plugins.module_utils._mount_check import check
-
-MOUNT = {
-    "path": {"type": "path", "required": True},
-    "role": {"type": "str"},
-    "mount_point": {"type": "bool", "default": True},
-    "device": {"type": "str"},
-    "device_class": {"type": "str", "choices": ["any", "nvme", "ssd", "rotational"], "default": "any"},
-    "min_size_gib": {"type": "float"},
-    "min_free_gib": {"type": "float"},
-    "min_free_percent": {"type": "float", "default": 1.0},
-    "min_free_inodes_percent": {"type": "float", "default": 1.0},
-    "fstype": {"type": "list", "elements": "str"},
-    "options": {"type": "list", "elements": "str"},
-    "in_fstab": {"type": "bool", "default": False},
-    "owner": {"type": "str"},
-    "group": {"type": "str"},
-    "writable_by": {"type": "str"},
-}
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "mounts": {"type": "list", "elements": "dict", "required": True, "options": MOUNT},
-            "before_provisioning": {"type": "bool", "default": False},
-            "timeout": {"type": "float", "default": 2.0},
-            "root": {"type": "path", "default": "/"},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=MOUNTS, supports_check_mode=True)
     options = module.params
-    for mount in options["mounts"]:
-        if not mount["path"].startswith("/"):
-            module.fail_json(msg="mounts: path %r is not absolute" % mount["path"])
+    problem = mounts_problem(options)
+    if problem:
+        module.fail_json(msg=problem)
     try:
         findings, mounts = check(
             options["mounts"], options["root"], options["timeout"], options["before_provisioning"]
