@@ -289,12 +289,9 @@ def _ptx(info: Dict[str, Any], chosen: table.Stack) -> Iterable[Finding]:
 
 
 def check(info: Dict[str, Any], wanted: Expected) -> List[Finding]:
-    """Every finding about the driver. A host without NVIDIA GPUs needs no driver."""
-    if (
-        _gpus_on_bus(info) is False
-        and info["error_code"] == "command_missing"
-        and not _state(info).get("loaded")
-    ):
+    """Every finding about the driver. A host without NVIDIA GPUs needs none, unless one is expected."""
+    nothing = _gpus_on_bus(info) is False and info["error_code"] == "command_missing"
+    if nothing and not _state(info).get("loaded") and not wanted.needs_driver:
         return [kept("driver.installed", DRIVER, expected="none without GPUs", found="none")]
     found = [*present(info), *versions(info, wanted), *flavour(info, wanted)]
     found += gpu_support(info)
