@@ -8,7 +8,7 @@ from typing import Any, Dict
 import pytest
 
 from ansible_collections.citadel.llm.plugins.module_utils import _gpu_arguments as arguments
-from ansible_collections.citadel.llm.plugins.module_utils import _gpu_check_arguments as arguments
+from ansible_collections.citadel.llm.plugins.module_utils import _gpu_check_arguments as check_arguments
 
 
 def parameters(spec: Dict[str, Dict[str, Any]], **given: Any) -> Dict[str, Any]:
@@ -17,9 +17,9 @@ def parameters(spec: Dict[str, Dict[str, Any]], **given: Any) -> Dict[str, Any]:
 
 
 def test_expectations_of_the_gpus() -> None:
-    wanted = arguments.expected_gpus(
+    wanted = check_arguments.expected_gpus(
         parameters(
-            arguments.GPUS,
+            check_arguments.GPUS,
             count=2,
             tensor_parallel=[["0", 1]],
             records=[{"source": "sheet", "name": "RTX 4070", "count": 2, "memory_gb": 16.0}],
@@ -43,16 +43,16 @@ def test_expectations_of_the_gpus() -> None:
 )
 def test_expectations_that_cannot_be(given: Dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        arguments.expected_gpus(parameters(arguments.GPUS, **given))
+        check_arguments.expected_gpus(parameters(check_arguments.GPUS, **given))
 
 
 def test_expectations_of_the_driver() -> None:
-    wanted = arguments.expected_driver(
-        parameters(arguments.DRIVER, version_min="570", flavour="open", stack=None)
+    wanted = check_arguments.expected_driver(
+        parameters(check_arguments.DRIVER, version_min="570", flavour="open", stack=None)
     )
     assert (wanted.version_min, wanted.flavour, wanted.stack) == ("570", "open", None)
     with pytest.raises(ValueError, match="branch: 'R575' is not a version"):
-        arguments.expected_driver(parameters(arguments.DRIVER, branch="R575"))
+        check_arguments.expected_driver(parameters(check_arguments.DRIVER, branch="R575"))
 
 
 def test_where_to_look() -> None:
