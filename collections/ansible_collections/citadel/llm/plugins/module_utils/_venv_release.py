@@ -96,9 +96,12 @@ def _provide(spec: Spec, store: ReleaseStore, wanted: Wanted, outcome: Outcome, 
         require_tools(spec)
     outcome.switched = wanted.state == "current" and outcome.before != plan.id
     outcome.manifest = manifest or {"id": plan.id, "locked": plan.locked}
+    outcome.note = missing_for_build(spec) if manifest is None else None
     if check:
         return
     if manifest is None:
+        if outcome.note is not None:
+            raise MissingInputError(outcome.note)
         if plan.id in store.in_use():
             raise ReleaseError(
                 "damaged",

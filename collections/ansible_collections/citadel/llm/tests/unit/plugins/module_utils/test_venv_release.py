@@ -241,7 +241,10 @@ def test_too_little_space(host: Host) -> None:
     assert caught.value.reason == "disk_full"
 
 
-@pytest.mark.parametrize("change", [{"lock": "/not/there"}, {"uv": "/not/there"}, {"python": "/not/there"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"lock": "/not/there"}, {"uv": "/not/there"}, {"python": "/not/there"}, {"wheelhouse": "/not/there"}],
+)
 def test_a_missing_input_is_predicted_and_refused(host: Host, change: dict[str, Any]) -> None:
     predicted = host.run(check=True, **change)
     assert predicted.changed
@@ -249,6 +252,12 @@ def test_a_missing_input_is_predicted_and_refused(host: Host, change: dict[str, 
     with pytest.raises(ReleaseError, match="/not/there") as caught:
         host.run(**change)
     assert caught.value.reason == "missing"
+
+
+def test_a_finished_release_needs_no_tools(host: Host) -> None:
+    host.run()
+    assert not host.run(check=True, uv="/not/there", wheelhouse="/not/there").changed
+    assert not host.run(uv="/not/there", wheelhouse="/not/there").changed
 
 
 def test_a_program_that_is_no_python(host: Host) -> None:
