@@ -18,6 +18,11 @@ from ansible_collections.citadel.llm.plugins.module_utils._venv_plan import (
     MissingInputError,
     Spec,
     make_plan,
+    missing_for_build,
+)
+    MissingInputError,
+    Spec,
+    make_plan,
     require_tools,
 )
 
