@@ -139,12 +139,7 @@ def make_plan(spec: Spec) -> Plan:
 
 def require_tools(spec: Spec) -> None:
     """What only a build needs. Raises MissingInputError for what is not there."""
-
-
-def missing_for_build(spec: Spec) -> Optional[str]:
-    """What only a build needs and what is not on the host: a finished release needs neither."""
     if not os.access(spec.uv, os.X_OK):
-        return f"uv is not at {spec.uv}: install it there, or set uv"
+        raise MissingInputError(f"uv is not at {spec.uv}: install it there, or set uv")
     if spec.wheelhouse is not None and not os.path.isdir(spec.wheelhouse):
-        return f"the wheelhouse {spec.wheelhouse} is not a directory on this host"
-    return None
+        raise MissingInputError(f"the wheelhouse {spec.wheelhouse} is not a directory on this host")

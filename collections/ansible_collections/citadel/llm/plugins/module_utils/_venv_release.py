@@ -18,11 +18,6 @@ from ansible_collections.citadel.llm.plugins.module_utils._venv_plan import (
     MissingInputError,
     Spec,
     make_plan,
-    missing_for_build,
-)
-    MissingInputError,
-    Spec,
-    make_plan,
     require_tools,
 )
 
@@ -101,12 +96,9 @@ def _provide(spec: Spec, store: ReleaseStore, wanted: Wanted, outcome: Outcome, 
         require_tools(spec)
     outcome.switched = wanted.state == "current" and outcome.before != plan.id
     outcome.manifest = manifest or {"id": plan.id, "locked": plan.locked}
-    outcome.note = missing_for_build(spec) if manifest is None else None
     if check:
         return
     if manifest is None:
-        if outcome.note is not None:
-            raise MissingInputError(outcome.note)
         if plan.id in store.in_use():
             raise ReleaseError(
                 "damaged",
