@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ansible_collections.citadel.llm.plugins.module_utils import _mount_check_sight as look
 from ansible_collections.citadel.llm.plugins.module_utils import _mount_check_swap as swap
@@ -156,33 +156,27 @@ class _Judge:
         return blocking("mount.present", self.path, why=why, **facts)
 
     def _device_class(self) -> List[Finding]:
-        want, found = self.wanted.get("device_class"), self.sight.kind
+        want, kind = self.wanted.get("device_class"), self.sight.kind
         if not want or want == swap.ANY:
             return []
-        facts: Dict[str, Any] = {
-            "expected": want,
-            "found": swap.describe(self.sight, self.devices),
-        }
-        if found == want:
-            return [ok("mount.class", self.path, **facts)]
-        facts["remedy"] = (
-            "Move the mount to a disk of class %s, or correct device_class in the inventory." % want
-        )
-        if self.sight.device is None:
-            facts["found"] = self._description()
-            return [blocking("mount.class", self.path, why="This is no local disk.", **facts)]
-        if found is None:
-            facts["remedy"] = "See what lies below the virtual disk, and set device_class to any."
-            why = "The host does not tell of what kind this disk is, as with virtual disks."
-            return [unknown("mount.class", self.path, why=why, **facts)]
-        if SPEED[found] > SPEED[want]:
-            why = "Different, sufficient: the disk is faster than was asked for."
-            return [deviation("mount.class", self.path, why=why, **facts)]
-        if found == SSD:
-            why = "Different, functional: the disk is slower than was asked for."
-            return [deviation("mount.class", self.path, why=why, **facts)]
-        why = "A rotational disk reads some 200 MB a second: models of many GB load in minutes."
-        return [blocking("mount.class", self.path, why=why, **facts)]
+        is_local = self.sight.device is not None
+        found = swap.describe(self.sight, self.devices) if is_local else self._description()
+        if kind == want:
+            return [ok("mount.class", self.path, expected=want, found=found)]
+        if is_local and kind is None:
+            return [
+                unknown(
+                    "mount.class",
+                    self.path,
+                    expected=want,
+                    found=found,
+                    why="The host does not tell of what kind this disk is, as with virtual disks.",
+                    remedy="See what lies below the virtual disk, and set device_class to any.",
+                )
+            ]
+        tell, why = _class_difference(want, kind)
+        remedy = "Move the mount to a disk of class %s, or correct device_class in the inventory." % want
+        return [tell("mount.class", self.path, expected=want, found=found, why=why, remedy=remedy)]
 
     def _device(self) -> List[Finding]:
         spec = self.wanted.get("device")
@@ -331,6 +325,17 @@ class _Judge:
         return unknown(
             id_, self.path, expected=expected, why="Could not look: %s." % reason, remedy="Run as root."
         )
+
+
+def _class_difference(want: str, kind: Optional[str]) -> Tuple[Callable[..., Finding], str]:
+    """How much it matters that a disk is of another class, and why."""
+    if kind is None:
+        return blocking, "This is no local disk."
+    if SPEED[kind] > SPEED[want]:
+        return deviation, "Different, sufficient: the disk is faster than was asked for."
+    if kind == SSD:
+        return deviation, "Different, functional: the disk is slower than was asked for."
+    return blocking, "A rotational disk reads some 200 MB a second: models of many GB load in minutes."
 
 
 def _is_read_only(sight: Sight) -> bool:

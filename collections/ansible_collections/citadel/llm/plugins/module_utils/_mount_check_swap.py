@@ -14,13 +14,13 @@ from ansible_collections.citadel.llm.plugins.module_utils._storage_info_devices 
 ANY = "any"
 
 
-def fits(sight: Sight, other: Sight, devices: Devices) -> bool:
-    """Whether the device that ``other`` has is the one, or of the class, that ``sight`` wants."""
-    want = sight.wanted.get("device_class") or ANY
-    if want not in (ANY, other.kind):
+def fits(place: Sight, holder: Sight, devices: Devices) -> bool:
+    """Whether the device that is mounted at ``holder`` is the one, or of the class, that ``place`` wants."""
+    want = place.wanted.get("device_class") or ANY
+    if want not in (ANY, holder.kind):
         return False
-    spec = sight.wanted.get("device")
-    return not spec or devices.named(spec) in (None, other.device)
+    spec = place.wanted.get("device")
+    return not spec or devices.named(spec) in (None, holder.device)
 
 
 def swapped_pairs(sights: List[Sight], devices: Devices) -> List[Tuple[Sight, Sight]]:

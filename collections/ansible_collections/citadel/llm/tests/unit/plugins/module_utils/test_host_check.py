@@ -43,7 +43,7 @@ def host(**changes: Any) -> Dict[str, Any]:
     """The first server, with ``part__field=value`` changed."""
     changed = copy.deepcopy(HOST)
     for name, value in changes.items():
-        part, _, field = name.partition("__")
+        part, _separator, field = name.partition("__")
         changed[part][field] = value
     return changed
 
