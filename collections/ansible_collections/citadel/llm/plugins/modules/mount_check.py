@@ -91,9 +91,9 @@ options:
     type: bool
     default: false
   timeout:
-    description: Seconds that a file system may take to answer. All are asked at once.
+    description: Seconds that a file system may take to answer, a busy disk included. All are asked at once.
     type: float
-    default: 2
+    default: 4
   root:
     description:
       - Where C(/proc), C(/sys), C(/dev), C(/etc) and the mounts are looked at, for testing against recorded
