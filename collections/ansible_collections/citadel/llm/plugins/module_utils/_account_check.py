@@ -28,7 +28,7 @@ SUDO_ORDER = (look.NONE, look.SCOPED, look.FULL)
 
 
 def check(
-    wanted: Dict[str, Any], root: str = "/", timeout: float = 4.0
+    wanted: Dict[str, Any], root: str = "/", timeout: float = 2.0
 ) -> Tuple[List[Finding], Dict[str, Any]]:
     """The findings, and what the account is.
 

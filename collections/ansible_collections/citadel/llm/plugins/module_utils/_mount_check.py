@@ -39,7 +39,7 @@ SIZE_TOLERANCE = 0.02
 def check(
     wanted: List[Dict[str, Any]],
     root: str = "/",
-    timeout: float = 4.0,
+    timeout: float = 2.0,
     before_provisioning: bool = False,
     state: _storage_info.State = _storage_info.space,
 ) -> Tuple[List[Finding], List[Dict[str, Any]]]:

@@ -129,7 +129,7 @@ def try_write(folder: str) -> bool:
 def see(
     wanted: List[Dict[str, Any]],
     root: str = "/",
-    timeout: float = 4.0,
+    timeout: float = 2.0,
     state: _storage_info.State = _storage_info.space,
 ) -> List[Sight]:
     """The sights of the wanted mounts, in their order. Raises OSError where the mounts cannot be read."""

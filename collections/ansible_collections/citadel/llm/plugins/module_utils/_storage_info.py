@@ -69,7 +69,7 @@ def _percent(part: int, whole: int) -> Optional[float]:
     return round(100.0 * part / whole, 1) if whole else None
 
 
-def gather(root: str = "/", timeout: float = 4.0, state: State = space) -> Dict[str, Any]:
+def gather(root: str = "/", timeout: float = 2.0, state: State = space) -> Dict[str, Any]:
     """``devices``, ``filesystems`` and ``fstab``.
 
     ``state`` looks at one path in a process of its own; what does not answer within ``timeout`` seconds has
