@@ -113,7 +113,7 @@ def test_command(server: Host) -> None:
     assert "8080" in origin
     assert "services/api_gateway.yaml" in origin
     status = json.loads(server.check_output("citadel status --json"))
-    assert {"engine@smollm2", "gateway", "edge"} <= {service["name"] for service in status["services"]}
+    assert {"engine@smollm2", "gateway", "edge"} <= {service["service"] for service in status["services"]}
     health = server.run("citadel health --json")
     assert json.loads(health.stdout)["status"] in ("ok", "warning"), health.stdout
 
