@@ -105,7 +105,10 @@ def _create_v2(own: Path, name: str) -> Path:
     group = own if own.name.startswith(name) else own / name
     if group != own:
         group.mkdir(exist_ok=True)
-        _enable_controllers(own)
+        # Only the root may have processes and children with controllers. Elsewhere the kernel would hand on
+        # some of them all the same, but make the children unfit for processes.
+        if not (own / "cgroup.type").exists():
+            _enable_controllers(own)
     for part in ("supervisor", "host"):
         (group / part).mkdir(exist_ok=True)
     (group / "supervisor" / "cgroup.procs").write_text(str(os.getpid()))
