@@ -45,7 +45,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         source = arguments.get("source")
         try:
             if arguments.get("manifest"):
-                arguments["_expected"] = self._expected(str(arguments["manifest"])).as_dict()
+                expected = self._expected(str(arguments["manifest"]))
+                arguments["transfer"] = {"expected": expected.as_dict()}
             if not isinstance(source, dict) or not self._is_on_controller(arguments, source):
                 return self._call(arguments, task_vars, may_be_async=True)
             self._refuse_async()
@@ -115,8 +116,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         arguments = {
             key: value for key, value in arguments.items() if key not in ("source", "archive_sha256")
         }
-        arguments["_pushed"] = manifest.as_dict()
-        arguments["_uploader"] = self._get_remote_user() or None
+        told = {
+            **arguments.get("transfer", {}),
+            "manifest": manifest.as_dict(),
+            "user": self._get_remote_user() or None,
+        }
+        arguments["transfer"] = told
         result = self._call(arguments, task_vars)
         transfer = result.pop("transfer", None)
         if result.get("failed") or transfer is None:
@@ -124,7 +129,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         if not tree.temporary:
             check_files([entry.path for entry in manifest.files], tree.locate)
         self._send(tree, manifest, transfer["directory"], transfer["paths"])
-        result = self._call({**arguments, "_committing": True}, task_vars)
+        result = self._call(
+            {**arguments, "transfer": {**told, "directory": transfer["directory"]}}, task_vars
+        )
         result.pop("transfer", None)
         return result
 

@@ -202,7 +202,7 @@ class Hub:
         Raises HubError; what has arrived stays for the next run, unless it is wrong.
         """
         url = self.address(snapshot.repository, snapshot.commit, file.path)
-        for _ in range(2):  # what an earlier run left can be wrong: then once more from the start
+        for _attempt in range(2):  # what an earlier run left can be wrong: then once more from the start
             resumed = _size(part) > 0
             self._complete(url, file, part)
             if has_hash(part, file):

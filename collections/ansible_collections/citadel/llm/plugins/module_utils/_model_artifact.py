@@ -22,6 +22,7 @@ from ansible_collections.citadel.llm.plugins.module_utils._model_store import (
     StoreError,
     check_version,
 )
+from ansible_collections.citadel.llm.plugins.module_utils._model_uploads import Uploads
 from ansible_collections.citadel.llm.plugins.module_utils._model_weights import check_files
 
 ERRORS = (HubError, ManifestError, StagingError, StoreError, LookupError, OSError)
@@ -34,7 +35,7 @@ class Request:
 
     At most one of `pushed`, `directory`, `archive` and `hub` says where the model comes from: the manifest
     of files that the controller transfers, a path on this host, or a hub. `committing` means that the
-    transfer is done. `uploader` is the user who transfers.
+    transfer to the directory `upload` is done. `uploader` is the user who transfers.
     """
 
     store: str
@@ -52,6 +53,7 @@ class Request:
     reserve: int = 0
     owner: Owner = field(default_factory=Owner)
     committing: bool = False
+    upload: Optional[str] = None
     uploader: Optional[str] = None
     check_mode: bool = False
 
@@ -62,7 +64,7 @@ class Request:
 
 @dataclass
 class Outcome:
-    """What was done, or would be in check mode. `missing` is what the controller has to transfer before."""
+    """What was done, or would be in check mode. `missing` is what has to be sent to `upload` first."""
 
     changed: bool = False
     version: Optional[str] = None
@@ -74,6 +76,7 @@ class Outcome:
     removed: List[str] = field(default_factory=list)
     warnings: List[str] = field(default_factory=list)
     missing: List[str] = field(default_factory=list)
+    upload: Optional[str] = None
 
 
 class Artifact:
@@ -82,6 +85,7 @@ class Artifact:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.store = ModelStore(request.store, request.name)
+        self.uploads = Uploads(self.store.staging)
         if request.version is not None:
             check_version(request.version)
         before = self.store.current()
@@ -94,7 +98,10 @@ class Artifact:
         if self.request.check_mode:
             return self._present()
         with self.store.staging.locked():
-            return self._present()
+            try:
+                return self._present()
+            finally:
+                self.uploads.drop(self.request.upload)
 
     def _present(self) -> Outcome:
         manifest = self._wanted()
@@ -175,8 +182,10 @@ class Artifact:
             self._predict_space(manifest)
             self._settle(manifest.version)
             return False
-        staging.close()
+        staging.make()
         held = self.store.held({entry.sha256 for entry in manifest.files})
+        self.uploads.collect({entry.sha256: entry for entry in staging.missing(manifest)})
+        self.uploads.drop_dead()
         missing = [entry for entry in staging.missing(manifest) if entry.sha256 not in held]
         self.store.check_space(sum(entry.size for entry in missing), request.reserve)
         if missing and request.pushed is not None:
@@ -185,8 +194,8 @@ class Artifact:
                     f"{missing[0].path} was damaged on its way to the host, or did not arrive whole "
                     f"({len(missing)} files in all): run again, the other files are not sent twice"
                 )
-            staging.open_for(request.uploader)
             self.outcome.missing = [entry.path for entry in missing]
+            self.outcome.upload = self.uploads.open(request.uploader)
             return False
         if missing:
             tree = open_tree(request.directory, request.archive)
@@ -251,6 +260,7 @@ class Artifact:
         if not check and os.path.isdir(self.request.store):
             if version is None:
                 self.store.remove_all()
+                self.uploads.drop_all()
             elif there:
                 self.store.remove(version)
             self.store.staging.empty_trash()

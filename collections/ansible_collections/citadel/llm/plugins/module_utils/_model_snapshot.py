@@ -66,7 +66,7 @@ def fetch(source: HubSource, store: ModelStore, reserve: int, client: Optional[H
     wanted = [file for file in snapshot.files if file.path != manifests.MANIFEST_NAME]
     for file in wanted:
         manifests.check_path(file.path)
-    store.staging.close()
+    store.staging.make()
     absent = list(_absent(store, wanted).values())
     needed = sum(file.size - min(store.staging.partial_bytes(file.key), file.size) for file in absent)
     store.check_space(needed, reserve)

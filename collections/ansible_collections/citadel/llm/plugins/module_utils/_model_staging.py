@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import pwd
 import shutil
 import time
 from typing import Iterator, List, Optional
@@ -71,28 +70,9 @@ class Staging:
             finally:
                 self.cache.save()
 
-    def open_for(self, user: Optional[str]) -> None:
-        """Let the user who transfers files write to the staging directory.
-
-        `user` is who is logged in; where the process is root through sudo or doas, that is known better.
-        """
+    def make(self) -> None:
+        """Make the staging directory, which nobody but this process's user may enter."""
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
-        if os.geteuid() != 0:
-            return
-        uid = _transferring_user(user)
-        if os.stat(self.directory).st_uid != uid:
-            os.chown(self.directory, uid, -1)
-        os.chmod(self.directory, 0o700)
-
-    def close(self) -> None:
-        """Take the staging directory and all in it back: what is about to be checked must not change."""
-        os.makedirs(self.directory, mode=0o700, exist_ok=True)
-        euid = os.geteuid()
-        for path in [self.directory] + [
-            os.path.join(self.directory, name) for name in os.listdir(self.directory)
-        ]:
-            if os.lstat(path).st_uid != euid:
-                os.chown(path, euid, -1, follow_symlinks=False)
 
     def blob(self, entry: FileEntry) -> str:
         """The path of the entry's content in the staging area."""
@@ -167,7 +147,7 @@ class Staging:
 
 def remove_tree(path: str) -> None:
     """Remove a tree, read-only directories included. Raises OSError."""
-    for folder, _, _ in os.walk(path):
+    for folder, _folders, _files in os.walk(path):
         with contextlib.suppress(PermissionError):
             os.chmod(folder, 0o700)
     shutil.rmtree(path)
@@ -188,14 +168,3 @@ def _copy_hashed(source: str, target: str) -> str:
             digest.update(block)
             writer.write(block)
     return digest.hexdigest()
-
-
-def _transferring_user(user: Optional[str]) -> int:
-    for variable in ("SUDO_UID", "DOAS_USER"):
-        value = os.environ.get(variable)
-        if value:
-            return int(value) if value.isdigit() else pwd.getpwnam(value).pw_uid
-    try:
-        return pwd.getpwnam(user).pw_uid if user else os.geteuid()
-    except KeyError:
-        return os.geteuid()

@@ -191,7 +191,7 @@ class ModelStore:
             _sync_file(target)
         target = os.path.join(tree, manifests.MANIFEST_NAME)
         write_atomic(target, manifest.to_json().encode(), mode=FILE_MODE, uid=owner.uid, gid=owner.gid)
-        for folder, _, _ in os.walk(tree, topdown=False):
+        for folder, _folders, _files in os.walk(tree, topdown=False):
             owner.give(folder)
             os.chmod(
                 folder, DIRECTORY_MODE if folder != tree else 0o755
@@ -209,7 +209,7 @@ class ModelStore:
         """The paths of an installed version whose owner or mode is not right; put right with `repair`."""
         root = self.path(version)
         wrong = []
-        for folder, _, names in os.walk(root):
+        for folder, _folders, names in os.walk(root):
             for path, mode in [(folder, DIRECTORY_MODE)] + [
                 (os.path.join(folder, n), FILE_MODE) for n in names
             ]:

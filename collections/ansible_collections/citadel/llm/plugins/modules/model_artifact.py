@@ -144,6 +144,10 @@ options:
     description: The group that the files belong to, a name or a number.
     type: str
     default: citadel
+  transfer:
+    description:
+      - What the action plugin tells the module about the files that it transfers. Not for use in tasks.
+    type: dict
 notes:
   - With a directory or an archive on the controller, the task cannot be asynchronous.
   - Where the connection's user is not root, the files go through a directory of the store that only this
@@ -287,12 +291,8 @@ def argument_spec() -> Dict[str, Any]:
         "reserve": {"type": "str", "default": "1G"},
         "owner": {"type": "str", "default": "citadel"},
         "group": {"type": "str", "default": "citadel"},
-        # What the action plugin hands over: the manifest of what it transfers, the expected manifest, whether
-        # the transfer is done, and who transfers.
-        "_pushed": {"type": "dict"},
-        "_expected": {"type": "dict"},
-        "_committing": {"type": "bool", "default": False},
-        "_uploader": {"type": "str"},
+        # Of the action plugin: `manifest` of what it sends, `expected`, `user`, `directory` that it sent to.
+        "transfer": {"type": "dict"},
     }
 
 
@@ -309,7 +309,8 @@ def make_request(module: AnsibleModule) -> Request:
             msg="source: the action plugin citadel.llm.model_artifact transfers a path on the controller: "
             "call the module by this full name, or set remote_src for a path on the host"
         )
-    if params["manifest"] and not params["_expected"]:
+    transfer = params["transfer"] or {}
+    if params["manifest"] and "expected" not in transfer:
         module.fail_json(
             msg="manifest: the action plugin citadel.llm.model_artifact reads it on the controller"
         )
@@ -317,25 +318,25 @@ def make_request(module: AnsibleModule) -> Request:
         store=params["store"],
         name=params["name"],
         version=params["version"],
-        pushed=_manifest(module, "_pushed"),
+        pushed=_manifest(module, transfer.get("manifest")),
         directory=source.get("directory"),
         archive=source.get("archive"),
         archive_sha256=params["archive_sha256"],
         hub=_hub(source.get("hub")),
-        expected=_manifest(module, "_expected"),
+        expected=_manifest(module, transfer.get("expected")),
         checksums={str(path): str(sha256) for path, sha256 in params["checksums"].items()},
         activate=params["activate"],
         keep=params["keep"],
         reserve=_reserve(module),
         owner=_owner(module),
-        committing=params["_committing"],
-        uploader=params["_uploader"],
+        committing="directory" in transfer,
+        upload=transfer.get("directory"),
+        uploader=transfer.get("user"),
         check_mode=module.check_mode,
     )
 
 
-def _manifest(module: AnsibleModule, name: str) -> Optional[Manifest]:
-    value = module.params[name]
+def _manifest(module: AnsibleModule, value: Optional[Dict[str, Any]]) -> Optional[Manifest]:
     return parse_manifest(module.jsonify(value), "the manifest of the controller") if value else None
 
 
@@ -391,7 +392,7 @@ def result_of(artifact: Artifact, outcome: Outcome, state: str) -> Dict[str, Any
         result["files"] = len(outcome.manifest.files)
         result["manifest"] = summary(outcome.manifest)
     if outcome.missing:
-        result["transfer"] = {"directory": artifact.store.staging.directory, "paths": outcome.missing}
+        result["transfer"] = {"directory": outcome.upload, "paths": outcome.missing}
     return result
 
 
@@ -414,7 +415,7 @@ def difference(artifact: Artifact, outcome: Outcome, state: str) -> Dict[str, st
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     state = module.params["state"]
-    source_given = module.params["source"] or module.params["_pushed"]
+    source_given = module.params["source"] or "manifest" in (module.params["transfer"] or {})
     if state == "present" and not source_given and not module.params["version"]:
         module.fail_json(msg="state=present needs a source, or the version of an installed model")
     try:

@@ -13,6 +13,7 @@ import threading
 import urllib.parse
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple, Optional
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "someone/model"
@@ -20,6 +21,16 @@ REPOSITORY = "someone/model"
 
 def git_sha1(content):
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+class Asked(NamedTuple):
+    """A request as a server got it."""
+
+    role: str
+    method: str
+    path: str
+    range: Optional[str]
+    authorization: Optional[str]
 
 
 @dataclass
@@ -36,7 +47,7 @@ class Behaviour:
     busy: int = 0  # how many requests are answered with 429
     served: dict = field(default_factory=dict)  # other content than the listing promises
     redirect: str = ""  # where large files are redirected to, instead of the second server
-    requests: list = field(default_factory=list)  # (server, method, path, Range, Authorization)
+    requests: list = field(default_factory=list)  # each an Asked
 
     def content(self, path):
         return self.served.get(path, {**self.small, **self.large}.get(path))
@@ -56,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         behaviour = self.server.behaviour
         path = urllib.parse.unquote(self.path.split("?")[0])
         headers = (self.headers.get("Range"), self.headers.get("Authorization"))
-        behaviour.requests.append((self.server.role, self.command, path, *headers))
+        behaviour.requests.append(Asked(self.server.role, self.command, path, *headers))
         if behaviour.busy:
             behaviour.busy -= 1
             self.answer(429, b"slow down", {"Retry-After": "7"})

@@ -52,8 +52,8 @@ def test_snapshot_asks_for_each_file_where_the_listing_says_little(hub, behaviou
     complete = hub.snapshot(REPOSITORY, COMMIT)
     behaviour.listing = False
     assert hub.snapshot(REPOSITORY, COMMIT) == complete
-    assert {method for _, method, *_ in behaviour.requests[2:]} == {"HEAD"}
-    assert {role for role, *_ in behaviour.requests} == {"hub"}
+    assert {asked.method for asked in behaviour.requests[2:]} == {"HEAD"}
+    assert {asked.role for asked in behaviour.requests} == {"hub"}
 
 
 def test_patterns_choose_files(hub):
@@ -86,7 +86,7 @@ def test_download(hub, tmp_path, path, content):
 
 def test_token_is_sent_to_the_hub_only(hub, behaviour, tmp_path):
     fetch(hub, tmp_path)
-    sent = {role: authorization for role, _, _, _, authorization in behaviour.requests}
+    sent = {asked.role: asked.authorization for asked in behaviour.requests}
     assert sent["hub"].startswith("Bearer hf_")
     assert sent["storage"] is None
 
@@ -95,7 +95,7 @@ def test_token_comes_along_to_the_same_host(hub, behaviour, tmp_path):
     behaviour.redirect = f"{hub.endpoint}/{REPOSITORY}/resolve/{COMMIT}/config.json"
     behaviour.small["config.json"] = WEIGHTS
     fetch(hub, tmp_path)
-    assert all(authorization for _, _, _, _, authorization in behaviour.requests)
+    assert all(asked.authorization for asked in behaviour.requests)
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,13 @@ def test_redirects_lead_to_http_only(hub, behaviour, tmp_path, address, message)
 def test_dropped_connections_go_on_where_they_stopped(hub, behaviour, tmp_path):
     behaviour.drop_after, behaviour.drops = 100_000, 2
     assert fetch(hub, tmp_path) == WEIGHTS
-    ranges = [requested for role, _, _, requested, _ in behaviour.requests if role == "storage"]
+    ranges = [asked.range for asked in behaviour.requests if asked.role == "storage"]
     assert ranges == [None, "bytes=100000-", "bytes=200000-"]
 
 
 def test_an_earlier_part_is_continued(hub, behaviour, tmp_path):
     assert fetch(hub, tmp_path, before=WEIGHTS[:123_456]) == WEIGHTS
-    assert behaviour.requests[-1][3] == "bytes=123456-"
+    assert behaviour.requests[-1].range == "bytes=123456-"
 
 
 def test_a_server_without_ranges_starts_again(hub, behaviour, tmp_path):

@@ -208,48 +208,93 @@ def test_modes_are_put_right(store):
 # What the controller transfers
 
 
-def transfer(store, paths):
-    source = store.tmp_path / "source"
-    staging = store.artifact().store.staging
-    entries = manifests.scan(str(source)).by_path()
+def transfer(store, plan, paths):
+    """Send as the controller does, and say that it is done."""
+    entries = plan.manifest.by_path()
     for path in paths:
-        shutil.copy(source / path, staging.blob(entries[path]))
+        shutil.copy(store.tmp_path / "source" / path, os.path.join(plan.upload, entries[path].sha256))
+
+
+def commit(store, plan):
+    return store.present(pushed=plan.manifest, committing=True, upload=plan.upload)
 
 
 def test_the_controller_sends_only_what_is_missing(store):
     manifest = manifests.scan(store.source())
-    plan = store.present(pushed=manifest)
-    assert plan.missing == ["config.json", "sub/shared.bin"] and not store.directory.exists()
-    transfer(store, ["config.json"])
-    assert store.present(pushed=manifest).missing == ["sub/shared.bin"]
-    transfer(store, ["sub/shared.bin"])
-    done = store.present(pushed=manifest, committing=True)
+    first = store.present(pushed=manifest)
+    assert first.missing == ["config.json", "sub/shared.bin"] and not store.directory.exists()
+    transfer(store, first, ["config.json"])
+    second = store.present(pushed=manifest)
+    assert second.missing == ["sub/shared.bin"]
+    transfer(store, second, second.missing)
+    done = commit(store, second)
     assert done.changed and not done.missing and store.link() == manifest.version
+    assert not os.path.exists(second.upload)
     assert not store.present(pushed=manifest).changed
-    second = manifests.scan(store.source(b"second"))
-    assert store.present(pushed=second).missing == ["config.json"]
+    other = manifests.scan(store.source(b"second"))
+    assert store.present(pushed=other).missing == ["config.json"]
+
+
+def test_a_run_that_lives_on_does_not_disturb_the_next_one(store):
+    manifest = manifests.scan(store.source())
+    old = store.present(pushed=manifest)
+    with open(os.path.join(old.upload, manifest.by_path()["sub/shared.bin"].sha256), "wb") as stream:
+        stream.write(SHARED[:10])
+        stream.flush()
+        new = store.present(pushed=manifest)
+        assert new.missing == old.missing and os.path.isdir(old.upload)
+        transfer(store, new, ["sub/shared.bin"])
+        stream.write(SHARED[10:])
+    transfer(store, old, ["config.json"])
+    assert commit(store, old).changed
+    transfer(store, new, ["config.json"])
+    assert not commit(store, new).changed
+    assert set(os.listdir(store.root / ".incoming")) == {f".{NAME}.lock", f".{NAME}.hashes"}
+
+
+def test_what_a_dead_run_left_is_removed(store):
+    manifest = manifests.scan(store.source())
+    dead = store.present(pushed=manifest)
+    part = os.path.join(dead.upload, manifest.by_path()["sub/shared.bin"].sha256)
+    with open(part, "wb") as stream:
+        stream.write(SHARED[:10])
+    os.utime(part, (1, 1))
+    store.present(pushed=manifest)
+    assert not os.path.exists(part) and os.path.exists(dead.upload)
+    os.utime(dead.upload, (1, 1))
+    store.present(pushed=manifest)
+    assert not os.path.exists(dead.upload)
 
 
 def test_a_byte_flipped_on_the_way_is_refused_and_sent_again(store):
     manifest = manifests.scan(store.source())
-    store.present(pushed=manifest)
-    transfer(store, ["config.json", "sub/shared.bin"])
-    flip(store.tmp_path / "store/.incoming" / NAME / manifest.by_path()["sub/shared.bin"].sha256)
+    plan = store.present(pushed=manifest)
+    transfer(store, plan, plan.missing)
+    sent = store.tmp_path / plan.upload / manifest.by_path()["sub/shared.bin"].sha256
+    flip(sent)
     with pytest.raises(ManifestError, match=r"sub/shared.bin was damaged on its way .* run again"):
-        store.present(pushed=manifest, committing=True)
-    assert not store.directory.exists()
+        commit(store, plan)
+    assert not store.directory.exists() and not os.path.exists(plan.upload)
     assert store.present(pushed=manifest).missing == ["sub/shared.bin"]
 
 
 def test_what_is_sent_cannot_be_a_link(store):
     manifest = manifests.scan(store.source())
-    store.present(pushed=manifest)
-    transfer(store, ["config.json"])
-    (store.root / ".incoming" / NAME / manifest.by_path()["sub/shared.bin"].sha256).symlink_to(
-        store.tmp_path / "source/sub/shared.bin"
+    plan = store.present(pushed=manifest)
+    transfer(store, plan, ["config.json"])
+    os.symlink(
+        store.tmp_path / "source/sub/shared.bin",
+        os.path.join(plan.upload, manifest.by_path()["sub/shared.bin"].sha256),
     )
-    with pytest.raises(ManifestError, match=r"sub/shared.bin was damaged"):
-        store.present(pushed=manifest, committing=True)
+    with pytest.raises(ManifestError, match=r"sub/shared\.bin was damaged"):
+        commit(store, plan)
+
+
+def test_only_a_directory_of_the_store_is_removed_after_a_transfer(store):
+    manifest = manifests.scan(store.source())
+    store.install()
+    store.present(pushed=manifest, committing=True, upload=str(store.tmp_path / "source"))
+    assert (store.tmp_path / "source/config.json").exists()
 
 
 # Interruptions
@@ -408,14 +453,14 @@ def test_an_interrupted_download_goes_on(store, hub, monkeypatch):
     assert not store.directory.exists()
     hub.drops, hub.ranges, hub.requests[:] = 0, True, []
     assert store.present(hub=hub.source).changed
-    storage = [(path, requested) for role, _, path, requested, _ in hub.requests if role == "storage"]
+    storage = [(asked.path, asked.range) for asked in hub.requests if asked.role == "storage"]
     assert storage == [("/b.bin", "bytes=30000-")]
 
 
 def test_a_snapshot_takes_what_another_version_has(store, hub):
     store.install()
     store.present(hub=hub.source)
-    assert not [path for role, _, path, *_ in hub.requests if role == "storage" and path == "/a.bin"]
+    assert "/a.bin" not in [asked.path for asked in hub.requests if asked.role == "storage"]
 
 
 def test_a_moved_branch_makes_a_new_version(store, hub):

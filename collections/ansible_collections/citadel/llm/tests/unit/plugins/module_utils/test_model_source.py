@@ -130,7 +130,7 @@ def test_cache_hashes_again_only_what_changed(model, tmp_path):
         calls.append(path)
         return "result"
 
-    for _ in range(2):
+    for _round in range(2):
         cache = caches.Cache(str(tmp_path / "cache.json"))
         assert cache.value("k\0" + file, file, compute) == "result"
         cache.save()
