@@ -11,8 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import httpx
-from openai import OpenAI
+from openai import DefaultHttpxClient, OpenAI
 
 QUESTION = "What is the capital of France?"
 CA_CERTIFICATE = "/opt/citadel/config/edge/tls/ca.crt"
@@ -44,7 +43,7 @@ def main() -> None:
         ca = Path(directory) / "ca.crt"
         ca.write_text(lab("exec", host, "cat", CA_CERTIFICATE))
         key = lab("exec", host, "cat", KEY).strip()
-        client = OpenAI(base_url=base_url, api_key=key, http_client=httpx.Client(verify=str(ca)))
+        client = OpenAI(base_url=base_url, api_key=key, http_client=DefaultHttpxClient(verify=str(ca)))
         model = client.models.list().data[0].id
         answer = client.chat.completions.create(
             model=model, messages=[{"role": "user", "content": question}], temperature=0, max_tokens=32

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 import testinfra
 import yaml
-from openai import OpenAI
+from openai import DefaultHttpxClient, OpenAI
 from testinfra.host import Host
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -83,7 +82,7 @@ def key(server: Host) -> str:
 @pytest.fixture
 def client(ca: Path, key: str) -> Iterator[OpenAI]:
     """The official client, as a user of the API would have it."""
-    with httpx.Client(verify=str(ca)) as http:
+    with DefaultHttpxClient(verify=str(ca)) as http:
         yield OpenAI(
             base_url=f"https://{ADDRESS}/v1", api_key=key, http_client=http, timeout=120, max_retries=0
         )

@@ -6,11 +6,10 @@ import json
 import socket
 from pathlib import Path
 
-import httpx
 import openai
 import pytest
 from conftest import ADDRESS, MODEL, QUESTION, answer, playbook
-from openai import OpenAI
+from openai import DefaultHttpxClient, OpenAI
 from testinfra.host import Host
 
 UNITS = ("citadel-engine@smollm2.service", "citadel-gateway.service", "citadel-edge.service")
@@ -48,7 +47,7 @@ def test_models_and_completions(client: OpenAI) -> None:
 
 
 def test_wrong_key_is_refused_in_the_form_of_openai(ca: Path) -> None:
-    with httpx.Client(verify=str(ca)) as http:
+    with DefaultHttpxClient(verify=str(ca)) as http:
         stranger = OpenAI(
             base_url=f"https://{ADDRESS}/v1", api_key="sk-citadel-unknown", http_client=http, max_retries=0
         )
