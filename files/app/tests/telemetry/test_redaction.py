@@ -27,6 +27,7 @@ SECRET = secrets.token_urlsafe(24)
         f"GET /?api_key={SECRET}&x=1",
         f"HF_TOKEN={SECRET} vllm serve",
     ],
+    ids=lambda text: text.replace(SECRET, "SECRET"),
 )
 def test_a_secret_in_a_text_is_masked(text: str) -> None:
     masked = redact_text(text)

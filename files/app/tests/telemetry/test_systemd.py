@@ -41,6 +41,7 @@ def test_nobody_to_tell_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("usec", "pid", "expected"),
     [("20000000", "", 10.0), ("20000000", str(os.getpid()), 10.0), ("20000000", "1", None), ("0", "", None),
      ("", "", None), ("x", "", None)],
+    ids=["no pid", "own pid", "another pid", "zero", "unset", "no number"],
 )  # fmt: skip
 def test_the_watchdog_is_fed_twice_as_often_as_needed(
     monkeypatch: pytest.MonkeyPatch, usec: str, pid: str, expected: float | None
