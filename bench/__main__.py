@@ -13,25 +13,22 @@ PAGE = ROOT / "docs/benchmarks.md"
 
 
 def machine() -> str:
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    model = models[0] if models else platform.machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     system = platform.freedesktop_os_release()["PRETTY_NAME"]
-    return f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB of memory, {system}, Python {platform.python_version()}"
+    python = platform.python_version()
+    return f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB of memory, {system}, Python {python}"
 
 
 def main() -> None:
-    parts = [
-        "# Benchmarks",
-        f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {machine()}. Figures are the median and, in parentheses, the range; "
-        "runs that are compared took turns. The machine is virtual and noisy: the ratios say more than the seconds.",
-    ]
+    intro = (
+        f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {machine()}.\n"
+        "Figures are the median and, in parentheses, the range; runs that are compared took turns.\n"
+        "The machine is virtual and noisy: the ratios say more than the seconds."
+    )
+    parts = ["# Benchmarks", intro]
     for title, (text, measure) in SECTIONS.items():
         print(f"== {title}", flush=True)
         rows = measure()

@@ -59,7 +59,7 @@ def executed(output: str) -> int:
 
 def no_change() -> list[str]:
     """site.yml on a provisioned host, in turn with as many `ping` tasks in one play."""
-    playbook = [BIN / "ansible-playbook", "-i", INVENTORY]
+    playbook = [str(BIN / "ansible-playbook"), "-i", INVENTORY]
     _, output = run(*playbook, "playbooks/site.yml")
     tasks = executed(output)
     with tempfile.TemporaryDirectory() as directory:
@@ -74,15 +74,20 @@ def no_change() -> list[str]:
     return [
         "| run | tasks | seconds | seconds per task |",
         "|---|---|---|---|",
-        f"| `site.yml`, nothing to change | {tasks} | {spread(site_times)} | {statistics.median(site_times) / tasks:.3f} |",
-        f"| `ansible.builtin.ping` as often | {tasks} | {spread(ping_times)} | {statistics.median(ping_times) / tasks:.3f} |",
+        row("`site.yml`, nothing to change", tasks, site_times),
+        row("`ansible.builtin.ping` as often", tasks, ping_times),
         f"| ratio, pair by pair | | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | |",
     ]
 
 
+def row(name: str, tasks: int, times: list[float]) -> str:
+    return f"| {name} | {tasks} | {spread(times)} | {statistics.median(times) / tasks:.3f} |"
+
+
 def build_times(lock: Path, rounds: int, find_links: str) -> tuple[list[float], list[float]]:
-    """Seconds for uv and for pip to build the same environment, in turn, each without a cache and byte-compiled."""
-    uv_times, pip_times = [], []
+    """Seconds for uv and for pip to build the same environment, in turn, no cache, byte-compiled."""
+    uv_times: list[float] = []
+    pip_times: list[float] = []
     environment = {
         **os.environ,
         "PIP_FIND_LINKS": find_links,
@@ -103,7 +108,7 @@ def build_times(lock: Path, rounds: int, find_links: str) -> tuple[list[float], 
 
 def uv_build(target: Path, lock: Path, environment: dict[str, str]) -> None:
     run(BIN / "uv", "venv", "--quiet", "--python", "/usr/bin/python3", target, env=environment)
-    options = ["--no-cache", "--compile-bytecode", "--require-hashes", "--python", target / "bin/python"]
+    options = ["--no-cache", "--compile-bytecode", "--require-hashes", "--python", str(target / "bin/python")]
     run(BIN / "uv", "pip", "sync", *options, lock, env=environment)
 
 
