@@ -35,7 +35,7 @@ def run(*argv: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) 
 
 
 def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def bring_up() -> list[str]:
@@ -76,7 +76,7 @@ def no_change() -> list[str]:
         "|---|---|---|---|",
         row("`site.yml`, nothing to change", tasks, site_times),
         row("`ansible.builtin.ping` as often", tasks, ping_times),
-        f"| ratio, pair by pair | | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | |",
+        f"| ratio, pair by pair | | {spread(ratios)} | |",
     ]
 
 
