@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.citadel.llm.plugins.plugin_utils._report_drift import RANK, drift, state
+from ansible_collections.citadel.llm.plugins.plugin_utils._report_drift import drift, weight
 from ansible_collections.citadel.llm.plugins.plugin_utils._report_inventory import inventory
 
 SCHEMA_VERSION = 1
@@ -29,7 +29,7 @@ def host_report(
     ``result`` is what citadel.llm.preflight returned, or what Ansible made of a host that it could not reach.
     """
     unreachable = bool(result.get("unreachable"))
-    findings = sorted(result.get("findings") or [], key=lambda one: -RANK[state(one)])
+    findings = sorted(result.get("findings") or [], key=lambda one: -weight(one))
     report = {
         "schema_version": SCHEMA_VERSION,
         "kind": "host",
@@ -122,4 +122,4 @@ def _shared(hosts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             entry = merged.setdefault(key, dict(finding, hosts=[]))
             if host["host"] not in entry["hosts"]:
                 entry["hosts"].append(host["host"])
-    return sorted(merged.values(), key=lambda one: -RANK[state(one)])
+    return sorted(merged.values(), key=lambda one: -weight(one))

@@ -13,6 +13,16 @@ OK = "ok"
 RANK = {OK: 0, "accepted": 1, "unknown": 2, "deviation": 3, "blocking": 4}
 
 
+def weight(finding: dict[str, Any]) -> int:
+    """How grave a finding is; what would block and could not be seen comes right after what blocks."""
+    found = state(finding)
+    return (
+        2 * RANK["blocking"] - 1
+        if found == "unknown" and finding["severity"] == "blocking"
+        else 2 * RANK[found]
+    )
+
+
 def drift(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any] | None:
     """``since`` and ``changes``, or None without an earlier report.
 
