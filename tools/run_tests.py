@@ -1,6 +1,7 @@
 """Run everything that must pass, step by step, with the time of each.
 
-Run as `python -m tools.run_tests [--quick]`.
+Steps that only read run in one lane and steps on real hosts in another, side by side, because the second
+mostly waits for engines to start. Run as `python -m tools.run_tests [--quick]`.
 """
 
 from __future__ import annotations
@@ -8,62 +9,103 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = sys.executable
-COLLECTION = "collections/ansible_collections/citadel/llm"
+PYTEST = (PYTHON, "-m", "pytest", "-q")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command of the run; `quick` steps belong to the subset that takes less than two minutes."""
+    """One command of the run."""
 
     name: str
     argv: tuple[str, ...]
-    quick: bool = False
 
 
-STEPS = (
-    Step("format", ("ruff", "format", "--check", "."), quick=True),
-    Step("lint", ("ruff", "check", "."), quick=True),
-    Step("types", ("mypy",), quick=True),
-    Step("yaml", ("yamllint", "--strict", "."), quick=True),
-    Step("locks", (PYTHON, "requirements/lock.py", "--check"), quick=True),
-    Step("role documentation", (PYTHON, "-m", "tools.role_readmes", "--check"), quick=True),
-    Step("unit tests", (PYTHON, "-m", "pytest", "-q", "-m", "not lab and not engine", "-n", "2"), quick=True),
+@dataclass(frozen=True)
+class Result:
+    step: Step
+    passed: bool
+    seconds: float
+
+
+QUICK = (
+    Step("format", ("ruff", "format", "--check", ".")),
+    Step("lint", ("ruff", "check", ".")),
+    Step("types", ("mypy",)),
+    Step("yaml", ("yamllint", "--strict", ".")),
+    Step("unit tests", (*PYTEST, "-m", "not lab and not engine", "-n", "2")),
+)
+STATIC = (
+    *QUICK,
     Step("ansible-lint", ("ansible-lint", "--offline", "-q")),
     Step("ansible-test sanity", (PYTHON, "-m", "tools.ansible_test", "sanity")),
     Step("ansible-test units", (PYTHON, "-m", "tools.ansible_test", "units")),
-    Step("the lab's model", (PYTHON, "-m", "tools.lab_model")),
+)
+HOSTS = (
+    Step("base images", (PYTHON, "-m", "lab", "base", "bookworm", "trixie")),
+    Step("the lab's model", (PYTHON, "-m", "tools.lab_model", "--prune")),
     Step("the lab's wheelhouse", (PYTHON, "-m", "tools.wheelhouse")),
-    Step("lab", (PYTHON, "-m", "pytest", "-q", "-m", "lab", "lab/tests", "files/app/tests")),
-    Step("modules on a real host", ("molecule", "test", "-s", "modules")),
     Step("first slice on a real host", ("molecule", "test", "-s", "default")),
+    Step("preflight on real hosts", ("molecule", "test", "-s", "preflight")),
+    Step("modules on a real host", ("molecule", "test", "-s", "modules")),
+    Step("lab", (*PYTEST, "-m", "lab", "lab/tests")),
 )
 
+printing = threading.Lock()
 
-def run(step: Step, number: int, total: int) -> tuple[bool, float]:
-    print(f"\n== [{number}/{total}] {step.name}: {' '.join(step.argv)}", flush=True)
+
+def say(text: str) -> None:
+    with printing:
+        print(text, flush=True)
+
+
+def run(step: Step) -> Result:
+    """Run one step; what it prints is shown in one piece when it ends."""
+    say(f"== {step.name}: started")
     started = time.monotonic()
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    passed = subprocess.run(step.argv, cwd=ROOT, env=environment, check=False).returncode == 0
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        step.argv, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    output = wait(step, process, started)
     seconds = time.monotonic() - started
-    print(f"== {step.name}: {'passed' if passed else 'FAILED'} in {seconds:.0f} s", flush=True)
-    return passed, seconds
+    passed = process.returncode == 0
+    shown = output if not passed else "\n".join(output.splitlines()[-3:])
+    say(f"{shown}\n== {step.name}: {'passed' if passed else 'FAILED'} in {seconds:.0f} s")
+    return Result(step, passed, seconds)
+
+
+def wait(step: Step, process: subprocess.Popen[str], started: float) -> str:
+    """The step's output, with a sign of life each minute."""
+    while True:
+        try:
+            return process.communicate(timeout=60)[0]
+        except subprocess.TimeoutExpired:
+            say(f"== {step.name}: running, {time.monotonic() - started:.0f} s")
+
+
+def run_lane(steps: tuple[Step, ...]) -> list[Result]:
+    return [run(step) for step in steps]
 
 
 def main() -> None:
-    steps = [step for step in STEPS if step.quick or "--quick" not in sys.argv[1:]]
-    results = [(step, *run(step, number, len(steps))) for number, step in enumerate(steps, 1)]
-    failed = [step.name for step, passed, _ in results if not passed]
+    started = time.monotonic()
+    lanes = (QUICK,) if "--quick" in sys.argv[1:] else (STATIC, HOSTS)
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        results = [result for lane in pool.map(run_lane, lanes) for result in lane]
+    failed = [result.step.name for result in results if not result.passed]
     print("\n== Summary")
-    for step, passed, seconds in results:
-        print(f"   {'passed' if passed else 'FAILED'}  {seconds:6.0f} s  {step.name}")
-    print(f"   total    {sum(seconds for _, _, seconds in results):6.0f} s")
-    print(f"{len(steps) - len(failed)} passed, {len(failed)} failed")
+    for result in results:
+        print(f"   {'passed' if result.passed else 'FAILED'}  {result.seconds:6.0f} s  {result.step.name}")
+    print(f"   in all  {time.monotonic() - started:6.0f} s")
+    print(f"{len(results) - len(failed)} passed, {len(failed)} failed")
     sys.exit(1 if failed else 0)
 
 
