@@ -1,12 +1,15 @@
-"""Endpoints with faults on the loopback address: 7001 slow, 7002 expired certificate, 7003 filtered."""
+"""A file system that never answers, and endpoints: 7001 slow, 7002 expired certificate, 7003 filtered."""
 
 from __future__ import annotations
 
+import ctypes
 import http.server
+import os
 import socket
 import ssl
 import threading
 import time
+from pathlib import Path
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -41,4 +44,12 @@ for _number in range(4):
     stream.setblocking(False)
     stream.connect_ex(full.getsockname())
     waiting.append(stream)
+
+# The kernel asks this process about the file system, and it never says anything.
+device = os.open("/dev/fuse", os.O_RDWR)
+libc = ctypes.CDLL(None, use_errno=True)
+options = f"fd={device},rootmode=40000,user_id=0,group_id=0"
+if libc.mount(b"dead-server", b"/srv/faults/dead", b"fuse.dead", 0, options.encode()):
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+Path("/run/citadel-faults").write_text("started")
 time.sleep(3600)

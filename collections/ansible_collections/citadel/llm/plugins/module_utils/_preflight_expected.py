@@ -10,11 +10,20 @@ from typing import Any, Callable, Dict, List
 
 
 def joined(section: str, options: Any) -> Any:
-    """The options of a section, with entries for the same mount or endpoint made one; the later wins."""
+    """The options of a section: entries for the same mount or endpoint made one, the later wins.
+
+    What is None is left out, so that an inventory can take back what follows from a role.
+    """
     keys = {"mounts": _mount_key, "endpoints": _endpoint_key}
-    if section not in keys or not isinstance(options, dict) or not isinstance(options.get(section), list):
-        return options
-    return dict(options, **{section: _by(keys[section], options[section])})
+    if section in keys and isinstance(options, dict) and isinstance(options.get(section), list):
+        options = dict(options, **{section: _by(keys[section], options[section])})
+    return _told(options)
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _told(one) for key, one in value.items() if one is not None}
+    return [_told(one) for one in value] if isinstance(value, list) else value
 
 
 def _by(key: Callable[[Dict[str, Any]], Any], entries: List[Any]) -> List[Any]:

@@ -52,7 +52,8 @@ def host_report(
 
 
 def _reason(result: dict[str, Any]) -> str:
-    return str(result.get("reason") or result.get("msg") or "no answer").strip()
+    told = str(result.get("reason") or result.get("msg") or "no answer").strip()
+    return told.removeprefix("Task failed: ")
 
 
 def _summary(report: dict[str, Any]) -> str:
@@ -63,14 +64,14 @@ def _summary(report: dict[str, Any]) -> str:
         return "Nothing could be found out about this host."
     accepted = ", %d accepted" % counts["accepted"] if counts["accepted"] else ""
     if report["verdict"] == "ready":
-        return "As expected: %d checks passed%s." % (counts["ok"], accepted)
+        return "As expected: %s passed%s." % (_number(counts["ok"], "check"), accepted)
     parts = [
         "%d blocking" % counts["blocking"] if counts["blocking"] else "",
         _number(counts["deviation"], "deviation") if counts["deviation"] else "",
         "of these %d could not be seen" % counts["unknown"] if counts["unknown"] else "",
     ]
     text = ", ".join(part for part in parts if part)
-    return "%s%s; %d checks passed." % (text[:1].upper() + text[1:], accepted, counts["ok"])
+    return "%s%s; %s passed." % (text[:1].upper() + text[1:], accepted, _number(counts["ok"], "check"))
 
 
 def _number(number: int, noun: str) -> str:

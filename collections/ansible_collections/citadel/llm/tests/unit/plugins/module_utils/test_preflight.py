@@ -1,0 +1,137 @@
+# Copyright: The Citadel authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every check in one call: nothing is lost when one of them breaks, hangs or is asked for nonsense."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+import yaml
+
+from ansible_collections.citadel.llm.plugins.module_utils import _preflight as preflight
+from ansible_collections.citadel.llm.plugins.module_utils import _preflight_sections as sections
+from ansible_collections.citadel.llm.plugins.module_utils._findings import ok
+from ansible_collections.citadel.llm.plugins.module_utils._preflight_expected import joined
+from ansible_collections.citadel.llm.plugins.modules.preflight import DOCUMENTATION
+
+FIXTURES = Path(__file__).parent / "fixtures" / "gpu"
+ROLES = Path(__file__).resolve().parents[4] / "roles"
+
+
+def good(_given: Dict[str, Any], _deadline: float) -> sections.Part:
+    return sections.Part([ok("host.os", "operating system")], {"host": {"pid": os.getpid()}})
+
+
+def broken(_given: Dict[str, Any], _deadline: float) -> sections.Part:
+    raise KeyError("total_mib")
+
+
+def hanging(_given: Dict[str, Any], _deadline: float) -> sections.Part:
+    time.sleep(30)
+    return sections.Part([], {})
+
+
+def test_one_look_at_the_gpus_serves_two_sections() -> None:
+    look = {"source": str(FIXTURES / "rtx-5060-ti-x2-575.xml")}
+    stack = {"name": "vllm-0.9.2"}
+    result = preflight.check(
+        {"gpus": dict(look, count=2, stack=stack, machine="x86_64"), "driver": {"stack": stack}}, 20
+    )
+    assert result["verdict"] == "blocked"
+    assert {one["id"] for one in result["findings"]} >= {"gpu.count", "stack.architecture", "driver.cuda"}
+    assert len(result["facts"]["gpu"]["gpus"]) == 2
+    assert list(result["seconds"]) == ["gpu"]
+
+
+def test_what_breaks_or_hangs_takes_nothing_else_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    runners = {
+        "host": (("host",), good),
+        "gpu": (("gpus", "driver"), broken),
+        "account": (("account",), hanging),
+    }
+    monkeypatch.setattr(preflight, "RUNNERS", runners)
+    started = time.monotonic()
+    result = preflight.check({"host": {}, "gpus": {}, "driver": {}, "account": {}}, 1.5)
+    assert time.monotonic() - started < 10
+    told = {(one["id"], one["subject"]): one for one in result["findings"]}
+    assert set(told) == {
+        ("host.os", "operating system"),
+        ("preflight.failed", "gpus"),
+        ("preflight.failed", "driver"),
+        ("preflight.unfinished", "account"),
+    }
+    assert "KeyError: 'total_mib'" in told["preflight.failed", "gpus"]["why"]
+    assert told["preflight.unfinished", "account"]["unknown"] is True
+    assert result["verdict"] == "unknown"
+    assert result["facts"]["host"]["pid"] != os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"host": {"memory": {"minimum_gb": "much"}}}, "host: .*minimum_gb"),
+        ({"host": {"memroy": {}}}, "host: .*memroy"),
+        ({"gpus": {"stack": {"name": "no-such"}}}, "gpus: .*no-such"),
+        ({"mounts": {"mounts": [{"path": "srv"}]}}, "mounts: .*'srv' is not absolute"),
+        ({"account": {"user": "root", "directories": [{"path": "/", "mode": "rwx"}]}}, "account: .*'rwx'"),
+        ({"endpoints": {"endpoints": [{"host": "a", "port": 70000}]}}, "endpoints: .*70000"),
+    ],
+)
+def test_bad_options_name_the_section_and_the_value(given: Dict[str, Any], told: str) -> None:
+    with pytest.raises(preflight.InvalidError, match=told):
+        preflight.check(given, 20)
+
+
+def test_entries_for_one_thing_are_joined_and_null_takes_back() -> None:
+    mounts = {
+        "mounts": [
+            {"path": "/srv", "device": "/dev/sda", "in_fstab": True},
+            {"path": "/data"},
+            {"path": "/srv/", "role": "models", "in_fstab": None},
+        ],
+        "timeout": None,
+    }
+    assert joined("mounts", mounts) == {
+        "mounts": [{"path": "/srv/", "device": "/dev/sda", "role": "models"}, {"path": "/data"}]
+    }
+    endpoints = {
+        "endpoints": [{"name": "db", "port": 1}, {"host": "b", "port": 2}, {"name": "db", "port": 3}]
+    }
+    assert joined("endpoints", endpoints)["endpoints"] == [
+        {"name": "db", "port": 3},
+        {"host": "b", "port": 2},
+    ]
+    assert joined("account", {"sudo": None, "uid": 1}) == {"uid": 1}
+
+
+def test_every_section_is_documented_and_in_the_role() -> None:
+    options = yaml.safe_load(DOCUMENTATION)["options"]
+    assert set(preflight.SECTIONS) <= set(options)
+    assert {name for names, _run in sections.RUNNERS.values() for name in names} == set(preflight.SECTIONS)
+    defaults = yaml.safe_load((ROLES / "preflight/defaults/main.yml").read_text())
+    assert defaults["preflight_sections"] == list(preflight.SECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("role", "variable", "used"),
+    [
+        ("python_env", "python_env_stack", "default('cuda')"),
+        ("python_env", "python_env_gpu_count", "default(-1)"),
+        ("layout", "layout_mounts", "default([])"),
+        ("account", "account_groups", "default(['systemd-journal'])"),
+        ("account", "account_shell", "default('/bin/bash')"),
+        ("account", "account_sudo", "default('scoped')"),
+        ("account", "account_home", "default('/home/' ~ citadel_user)"),
+    ],
+)
+def test_expectations_start_from_the_other_roles_defaults(role: str, variable: str, used: str) -> None:
+    default = yaml.safe_load((ROLES / role / "defaults/main.yml").read_text())[variable]
+    text = (ROLES / "preflight/vars/main.yml").read_text()
+    assert f"{variable} | {used}" in text
+    shown = str(default).replace("{{ citadel_user }}", "' ~ citadel_user")
+    assert shown.strip("'") in used, f"roles/preflight/vars/main.yml has another default for {variable}"
