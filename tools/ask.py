@@ -6,6 +6,7 @@ Run as `python -m tools.ask HOST [QUESTION]`; HOST is a host of inventories/loca
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,11 @@ def main() -> None:
         ca = Path(directory) / "ca.crt"
         ca.write_text(lab("exec", host, "cat", CA_CERTIFICATE))
         key = lab("exec", host, "cat", KEY).strip()
-        client = OpenAI(base_url=base_url, api_key=key, http_client=DefaultHttpxClient(verify=str(ca)))
+        client = OpenAI(
+            base_url=base_url,
+            api_key=key,
+            http_client=DefaultHttpxClient(verify=ssl.create_default_context(cafile=str(ca))),
+        )
         model = client.models.list().data[0].id
         answer = client.chat.completions.create(
             model=model, messages=[{"role": "user", "content": question}], temperature=0, max_tokens=32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -82,7 +83,7 @@ def key(server: Host) -> str:
 @pytest.fixture
 def client(ca: Path, key: str) -> Iterator[OpenAI]:
     """The official client, as a user of the API would have it."""
-    with DefaultHttpxClient(verify=str(ca)) as http:
+    with DefaultHttpxClient(verify=ssl.create_default_context(cafile=str(ca))) as http:
         yield OpenAI(
             base_url=f"https://{ADDRESS}/v1", api_key=key, http_client=http, timeout=120, max_retries=0
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from pathlib import Path
 
 import openai
@@ -47,7 +48,7 @@ def test_models_and_completions(client: OpenAI) -> None:
 
 
 def test_wrong_key_is_refused_in_the_form_of_openai(ca: Path) -> None:
-    with DefaultHttpxClient(verify=str(ca)) as http:
+    with DefaultHttpxClient(verify=ssl.create_default_context(cafile=str(ca))) as http:
         stranger = OpenAI(
             base_url=f"https://{ADDRESS}/v1", api_key="sk-citadel-unknown", http_client=http, max_retries=0
         )
@@ -114,7 +115,7 @@ def test_command(server: Host) -> None:
     status = json.loads(server.check_output("citadel status --json"))
     assert {"engine@smollm2", "gateway", "edge"} <= {service["service"] for service in status["services"]}
     health = server.run("citadel health --json")
-    assert json.loads(health.stdout)["status"] in ("ok", "warning"), health.stdout
+    assert json.loads(health.stdout)["state"] in ("ok", "warning"), health.stdout
 
 
 def test_account_drives_its_units_and_no_others(server: Host) -> None:

@@ -12,14 +12,9 @@ UNIT = "citadel-engine@smollm2.service"
 
 
 def engine_processes(server: Host) -> dict[int, str]:
-    """PID and name of each process of the engine, from its cgroup."""
-    group = server.check_output(f"systemctl show -p ControlGroup --value {UNIT}")
-    lists = " ".join(f"{root}{group}/cgroup.procs" for root in ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup"))
-    pids = server.check_output(f"cat {lists} 2>/dev/null || true")
-    found = {}
-    for pid in {int(word) for word in pids.split()}:
-        found[pid] = server.run(f"cat /proc/{pid}/comm").stdout.strip()
-    return found
+    """PID and name of each process in the engine's cgroup."""
+    lines = server.check_output("ps -eww -o pid=,comm=,cgroup=").splitlines()
+    return {int(line.split()[0]): line.split()[1] for line in lines if UNIT in line}
 
 
 def kill_and_recover(server: Host, client: OpenAI, pid: int) -> None:
