@@ -13,7 +13,8 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.citadel.llm.plugins.module_utils import _preflight_accepted as acceptances
 from ansible_collections.citadel.llm.plugins.module_utils._findings import as_dicts, unknown
-from ansible_collections.citadel.llm.plugins.module_utils._preflight_expected import joined
+from ansible_collections.citadel.llm.plugins.module_utils._preflight import SECTIONS
+from ansible_collections.citadel.llm.plugins.module_utils._preflight_expected import expectations, joined
 
 MODULE = "citadel.llm.preflight"
 EMPTY: dict[str, Any] = {"findings": [], "facts": {}, "seconds": {}}
@@ -33,7 +34,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             fail_on = self._classes(arguments.pop("fail_on", ["blocking"]))
         except ValueError as error:
             return {"failed": True, "changed": False, "msg": f"{error}. Correct it in the inventory."}
-        arguments = {section: joined(section, options) for section, options in arguments.items()}
+        arguments = _expected(arguments)
         result, refused = self._look(arguments, task_vars or {})
         if result.get("invalid"):
             return result
@@ -85,6 +86,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             "stopping": acceptances.stopping(findings, fail_on),
             "unused": [one.as_dict() for one in unused],
         }
+
+
+def _expected(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The module's arguments: each section as it is given, else what follows from known and expected."""
+    known, told = arguments.pop("known", None), arguments.pop("expected", None)
+    sections = arguments.pop("sections", None) or SECTIONS
+    given = {name: joined(name, options) for name, options in arguments.items()}
+    if known is None and told is None:
+        return given
+    return {**expectations(known or {}, told or {}, sections), **given}
 
 
 def _no_root(reason: str) -> Any:

@@ -41,6 +41,23 @@ options:
   endpoints:
     description: Options of M(citadel.llm.endpoint_check).
     type: dict
+  known:
+    description:
+      - What the inventory says of other things, and from which expectations follow. They are laid below
+        O(expected). Keys are C(stack), C(lock) (the content of a lock, for its torch build), C(gpu_count),
+        C(deployments), C(allowed_processes), C(mounts) and C(checks) as the roles have them, C(account)
+        (options of M(citadel.llm.account_check)), C(os), C(python_min) and C(before_provisioning).
+      - Without a stack that needs GPUs, O(gpus) and O(driver) are looked at only where something is expected.
+    type: dict
+  expected:
+    description: What is expected, by section, with the options of the same names. V(null) takes back what
+      follows from O(known).
+    type: dict
+  sections:
+    description: Which sections of O(known) and O(expected) are looked at, by default all.
+    type: list
+    elements: str
+    choices: [host, gpus, driver, mounts, account, endpoints]
   deadline:
     description: Seconds for everything.
     type: float
@@ -162,10 +179,13 @@ from ansible_collections.citadel.llm.plugins.module_utils._preflight_accepted im
 
 
 def main() -> None:
-    """Look. The action plugin applies ``accepted`` and ``fail_on``, by the controller's clock."""
+    """Look. The action plugin has made sections of what is known and expected, and applies acceptances."""
     module = AnsibleModule(
         argument_spec={
             **{section: {"type": "dict"} for section in SECTIONS},
+            "known": {"type": "dict"},
+            "expected": {"type": "dict"},
+            "sections": {"type": "list", "elements": "str", "choices": list(SECTIONS)},
             "deadline": {"type": "float", "default": 12.0},
             "accepted": {"type": "list", "elements": "dict", "default": [], "options": ACCEPTED},
             "fail_on": {"type": "list", "elements": "str", "choices": list(CLASSES), "default": ["blocking"]},

@@ -16,7 +16,7 @@ import yaml
 from ansible_collections.citadel.llm.plugins.module_utils import _preflight as preflight
 from ansible_collections.citadel.llm.plugins.module_utils import _preflight_sections as sections
 from ansible_collections.citadel.llm.plugins.module_utils._findings import ok
-from ansible_collections.citadel.llm.plugins.module_utils._preflight_expected import joined
+from ansible_collections.citadel.llm.plugins.module_utils._preflight_expected import expectations, joined
 from ansible_collections.citadel.llm.plugins.modules.preflight import DOCUMENTATION
 
 FIXTURES = Path(__file__).parent / "fixtures" / "gpu"
@@ -107,6 +107,77 @@ def test_entries_for_one_thing_are_joined_and_null_takes_back() -> None:
         {"host": "b", "port": 2},
     ]
     assert joined("account", {"sudo": None, "uid": 1}) == {"uid": 1}
+
+
+KNOWN: Dict[str, Any] = {
+    "stack": "cuda",
+    "gpu_count": 2,
+    "deployments": [{"name": "a"}, {"name": "b", "arguments": {"tensor-parallel-size": 2}}],
+    "mounts": [{"path": "/srv", "device": "/dev/sda", "fstype": "ext4", "format": True}],
+    "checks": [
+        {"name": "db", "kind": "tcp", "host": "192.0.2.5", "port": 5432, "critical": False},
+        {"name": "own", "kind": "tcp", "host": "127.0.0.1", "port": 1},
+        {"name": "disk", "kind": "disk"},
+    ],
+    "account": {"user": "citadel", "uid": 1001, "sudo": "scoped"},
+    "allowed_processes": ["/opt/citadel"],
+    "os": ["debian 12"],
+    "before_provisioning": True,
+}
+
+
+def test_expectations_follow_from_the_other_roles() -> None:
+    found = expectations(KNOWN, {}, preflight.SECTIONS)
+    assert found == {
+        "host": {"os": ["debian 12"]},
+        "gpus": {
+            "stack": {"name": "cuda"},
+            "count": 2,
+            "tensor_parallel": [[0, 1]],
+            "allowed_processes": ["/opt/citadel"],
+        },
+        "driver": {"stack": {"name": "cuda"}},
+        "mounts": {
+            "mounts": [{"path": "/srv", "device": "/dev/sda", "in_fstab": True}],
+            "before_provisioning": True,
+        },
+        "account": {"user": "citadel", "uid": 1001, "sudo": "scoped", "before_provisioning": True},
+        "endpoints": {
+            "endpoints": [{"name": "db", "host": "192.0.2.5", "port": 5432, "severity": "deviation"}]
+        },
+    }
+
+
+def test_what_is_told_lies_above_what_follows() -> None:
+    told = {
+        "host": {"os": ["ubuntu 24.04"]},
+        "gpus": {"count": 4, "stack": {"name": None, "torch": "2.10.0+cu128"}},
+        "mounts": {"mounts": [{"path": "/srv", "role": "models"}], "timeout": 1},
+        "account": {"sudo": None},
+    }
+    found = expectations(KNOWN, told, ["host", "gpus", "mounts", "account"])
+    assert list(found) == ["host", "gpus", "mounts", "account"]
+    assert found["host"] == {"os": ["ubuntu 24.04"]}
+    assert (found["gpus"]["count"], found["gpus"]["stack"]) == (4, {"torch": "2.10.0+cu128"})
+    assert found["mounts"]["mounts"] == [
+        {"path": "/srv", "device": "/dev/sda", "in_fstab": True, "role": "models"}
+    ]
+    assert "sudo" not in found["account"]
+
+
+def test_a_lock_of_ones_own_tells_the_torch_build() -> None:
+    lock = "numpy==2.0\ntorch==2.7.0+cu126 \\\n    --hash=sha256:00\n"
+    assert expectations(dict(KNOWN, lock=lock), {}, ["driver"])["driver"]["stack"]["torch"] == "2.7.0+cu126"
+    assert expectations(dict(KNOWN, lock="numpy==2.0\n"), {}, ["driver"])["driver"] == {}
+
+
+@pytest.mark.parametrize("stack", ["cpu", "none"])
+def test_without_a_stack_that_needs_gpus_none_are_looked_for_unless_told(stack: str) -> None:
+    known = dict(KNOWN, stack=stack)
+    assert set(expectations(known, {}, ["host", "gpus", "driver"])) == {"host"}
+    asked = expectations(known, {"gpus": {"count": 1}}, ["host", "gpus", "driver"])
+    assert set(asked) == {"host", "gpus", "driver"}
+    assert "stack" not in asked["gpus"]
 
 
 def test_every_section_is_documented_and_in_the_role() -> None:
