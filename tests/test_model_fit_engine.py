@@ -1,4 +1,4 @@
-"""The KV cache that `model_fit` works out is the one that a real engine makes.
+"""The KV cache that `model_fit` works out is the one that a real engine makes, and its page says so.
 
 Tiny models with random weights, one start of the engine for each. `CITADEL_ENGINE_ENV` names a virtual
 environment with vLLM's CPU build.
@@ -18,9 +18,12 @@ import pytest
 
 from ansible_collections.citadel.llm.plugins.module_utils import _model_fit, _model_fit_arguments
 
-pytestmark = pytest.mark.engine
-
+ROOT = Path(__file__).resolve().parents[1]
+FIXTURES = (
+    ROOT / "collections/ansible_collections/citadel/llm/tests/unit/plugins/module_utils/fixtures/model_fit"
+)
 MIB = 1024 * 1024
+GIB = 1024 * MIB
 TOLERANCE = 0.03
 BASE = {
     "vocab_size": 512,
@@ -134,14 +137,50 @@ def settings(case: Case) -> dict[str, Any]:
     return {**usual, **case.engine}
 
 
-def worked_out(model: Path, case: Case, **engine: Any) -> dict[str, Any]:
-    """What model_fit says for the same settings."""
+def answer(**given: Any) -> dict[str, Any]:
+    """What model_fit says."""
     options = {name: spec.get("default") for name, spec in _model_fit_arguments.MODEL_FIT.items()}
-    options.update(path=str(model), block_size=case.block_size, async_scheduling=False, **engine)
+    options.update(given)
     assert not _model_fit_arguments.model_fit_problem(options)
     return _model_fit.check(options)[1]
 
 
+def worked_out(model: Path, case: Case, **engine: Any) -> dict[str, Any]:
+    """What model_fit says for the engine's settings."""
+    return answer(path=str(model), block_size=case.block_size, async_scheduling=False, **engine)
+
+
+def row(name: str, model: dict[str, Any], gpus: int) -> str:
+    """A line of the page's table of worked examples."""
+    given = {
+        "config": model["config"],
+        "weight_bytes": model["weight_bytes"],
+        "gpu_memory_mib": [16311, 16311],
+    }
+    numbers = answer(tensor_parallel_size=gpus, **given)
+    cells = [
+        name,
+        str(gpus),
+        f"{numbers['weight_bytes_per_gpu'] / GIB:.2f} GiB",
+        f"{numbers['kv_bytes_per_token'] // 1024} KiB",
+        f"{numbers['max_model_len']}",
+    ]
+    if numbers["fits"]:
+        cells += ["yes", f"{numbers['kv_tokens']}", f"{numbers['max_concurrency']:.1f}", ""]
+    else:
+        change = ", ".join(f"`{option}` {value}" for option, value in numbers["change"].items())
+        cells += ["no", "", "", change]
+    return "| " + " | ".join(cells) + " |"
+
+
+def test_worked_examples_of_the_page() -> None:
+    page = (ROOT / "docs/model-fit.md").read_text()
+    for name, model in json.loads((FIXTURES / "models.json").read_text()).items():
+        for gpus in (1, 2):
+            assert row(name, model, gpus) in page.splitlines()
+
+
+@pytest.mark.engine
 @pytest.mark.parametrize("name", CASES)
 def test_tokens_in_the_cache(
     name: str, tmp_path: Path, record_property: Callable[[str, object], None]
@@ -163,6 +202,7 @@ def test_tokens_in_the_cache(
     assert numbers["fits"] is True
 
 
+@pytest.mark.engine
 def test_longest_context(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """What does not fit is refused, and the longest context that the engine names is the one worked out."""
     case = CASES["llama-gqa"]

@@ -21,7 +21,7 @@ SHORTEST_CONTEXT = 2048
 # smallest. A larger share and idle GPUs cost nothing that shows, a shorter context and an 8-bit cache
 # little, quantised weights most (AWQ and GPTQ also need another checkpoint). A context that nobody asked for
 # is given up more lightly.
-UTILIZATION, PARALLEL, CACHE = 1, 2, 4
+UTILIZATION, PARALLEL, CACHE = 1, 1, 4
 HALF_CONTEXT, LONG_ENOUGH, SHORT_CONTEXT = 3, 5, 6
 HALF_UNASKED, LONG_ENOUGH_UNASKED = 1, 2
 QUANTIZATION = {"fp8": 8, "bitsandbytes": 10, "awq": 11}

@@ -39,6 +39,9 @@ _SCALED = ("default", "su", "longrope", "llama3", "yarn", "deepseek_yarn", "deep
 _UNGATED = frozenset("phi phi-msft imp gpt2 gpt_neox opt falcon bloom mpt starcoder2 gpt_bigcode".split())
 
 
+_MOST_LAYERS = 10_000
+
+
 class ConfigError(Exception):
     """The configuration lacks something or says something impossible. The message names the key."""
 
@@ -81,14 +84,24 @@ def text_of(config: Config) -> Config:
 
 def read(config: Config) -> Model:
     """The model's shape. Raises ConfigError."""
-    text = text_of(config)
+    try:
+        return _read(config, text_of(config))
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        raise ConfigError("the configuration has a value of the wrong kind: %s" % error) from error
+
+
+def _read(config: Config, text: Config) -> Model:
     hidden = _whole(text, "hidden_size", "n_embd", "d_model")
     heads = _whole(text, "num_attention_heads", "n_head", "n_heads", "num_heads")
     count = _whole(text, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    if count > _MOST_LAYERS:
+        raise ConfigError("num_hidden_layers: %d is more than any model has" % count)
     model_type = str(text.get("model_type") or config.get("model_type") or "")
     latent = model_type in _LATENT and text.get("kv_lora_rank") is not None
     kv_heads = _kv_heads(text, heads)
     head_size = _optional(text, "head_dim", "hidden_size_per_head", "kv_channels") or hidden // heads
+    if min(kv_heads, head_size) <= 0:
+        raise ConfigError("%d KV heads of size %d cannot be" % (kv_heads, head_size))
     unknown: List[str] = []
     layers = layer_kinds.read(text, model_type, count, _attention(text, latent, kv_heads, head_size), unknown)
     length, key = _length(text)
