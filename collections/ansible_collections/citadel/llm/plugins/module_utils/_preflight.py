@@ -19,7 +19,7 @@ from ansible_collections.citadel.llm.plugins.module_utils._findings import (
 )
 from ansible_collections.citadel.llm.plugins.module_utils._preflight_sections import RUNNERS, Part
 
-SECTIONS = ("host", "gpus", "driver", "mounts", "account", "endpoints")
+SECTIONS = ("host", "gpus", "driver", "models", "mounts", "account", "endpoints")
 
 
 class InvalidError(ValueError):

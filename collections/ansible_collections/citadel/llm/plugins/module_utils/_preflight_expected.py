@@ -59,6 +59,8 @@ def expectations(known: Dict[str, Any], told: Dict[str, Any], sections: Sequence
     driver are left out where the stack needs none and nothing is told of them.
     """
     derived = _derived(known)
+    if not told.get("models"):
+        sections = [section for section in sections if section != "models"]
     if _needs_no_gpu(known) and not ("gpus" in told or "driver" in told):
         sections = [section for section in sections if section not in ("gpus", "driver")]
     return {

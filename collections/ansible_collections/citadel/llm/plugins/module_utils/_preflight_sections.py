@@ -9,7 +9,7 @@ of all of them one after the other would take longer than looking.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
@@ -46,7 +46,7 @@ def host(given: Dict[str, Any], _deadline: float) -> Part:
 
 
 def gpu(given: Dict[str, Any], _deadline: float) -> Part:
-    """GPUs and driver, with one look at nvidia-smi for both."""
+    """GPUs, driver and the models on these GPUs, with one look at nvidia-smi for all."""
     from ansible_collections.citadel.llm.plugins.module_utils import (
         _driver_check,
         _gpu_check,
@@ -54,8 +54,8 @@ def gpu(given: Dict[str, Any], _deadline: float) -> Part:
     )
     from ansible_collections.citadel.llm.plugins.module_utils import _gpu_arguments as arguments
 
-    shared = {name: one[name] for one in reversed(list(given.values())) for name in LOOK if name in one}
-    gpus, driver = given.get("gpus"), given.get("driver")
+    gpus, driver, models = given.get("gpus"), given.get("driver"), _models(given.get("models"))
+    shared = {name: one[name] for one in (driver or {}, gpus or {}) for name in LOOK if name in one}
     options = {
         "gpus": validated(_gpu_check_arguments.GPUS, dict(gpus or {}, **shared)),
         "driver": validated(_gpu_check_arguments.DRIVER, dict(driver or {}, **shared)),
@@ -65,7 +65,50 @@ def gpu(given: Dict[str, Any], _deadline: float) -> Part:
     info = arguments.info(options["gpus"])
     findings = _gpu_check.check(info, wanted_gpus) if gpus is not None else []
     findings += _driver_check.check(info, wanted_driver) if driver is not None else []
-    return Part(findings, {"gpu": info})
+    if not models:
+        return Part(findings, {"gpu": info})
+    found, fits = _fit(models, info)
+    return Part(findings + found, {"gpu": info, "models": fits})
+
+
+def _models(given: Optional[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """The options of model_fit for each model. Raises ValueError that names the entry."""
+    if given is None:
+        return []
+    from ansible_collections.citadel.llm.plugins.module_utils._model_fit_arguments import (
+        MODEL_FIT,
+        model_fit_problem,
+    )
+
+    entries = validated({"models": {"type": "list", "elements": "dict", "required": True}}, given)["models"]
+    result = []
+    for number, entry in enumerate(entries):
+        try:
+            options = validated(MODEL_FIT, entry)
+            problem = model_fit_problem(options)
+        except ValueError as error:
+            problem = str(error)
+        if problem:
+            raise ValueError("models[%d]: %s" % (number, problem))
+        result.append(options)
+    return result
+
+
+def _fit(models: List[Dict[str, Any]], info: Dict[str, Any]) -> Tuple[List[Finding], List[Dict[str, Any]]]:
+    """Whether each model fits; without a memory of its own, on the GPUs that were found."""
+    from ansible_collections.citadel.llm.plugins.module_utils import _model_fit
+
+    memory = [gpu["memory_total_mib"] for gpu in info["gpus"] if gpu["memory_total_mib"]]
+    findings: List[Finding] = []
+    fits = []
+    for options in models:
+        seen = {"gpu_memory_mib": memory, "count": len(memory)} if memory else {}
+        if options["gpu_memory_mib"] is not None or options["count"] is not None:
+            seen = {}
+        found, numbers = _model_fit.check(dict(options, **seen))
+        findings += found
+        fits.append(dict(numbers, name=options["name"] or options["path"]))
+    return findings, fits
 
 
 def mounts(given: Dict[str, Any], _deadline: float) -> Part:
@@ -125,7 +168,7 @@ def endpoints(given: Dict[str, Any], deadline: float) -> Part:
 # What is looked at together, the sections that ask for it, and how. Order is the order of the report.
 RUNNERS: Dict[str, Tuple[Tuple[str, ...], Callable[[Dict[str, Any], float], Part]]] = {
     "host": (("host",), host),
-    "gpu": (("gpus", "driver"), gpu),
+    "gpu": (("gpus", "driver", "models"), gpu),
     "mounts": (("mounts",), mounts),
     "storage": (("mounts",), storage),
     "account": (("account",), account),

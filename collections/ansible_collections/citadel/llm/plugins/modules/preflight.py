@@ -31,6 +31,10 @@ options:
   driver:
     description: Options of M(citadel.llm.driver_check).
     type: dict
+  models:
+    description: C(models), a list of options of M(citadel.llm.model_fit). A model without C(gpu_memory_mib)
+      and C(count) has to fit on the GPUs that are there.
+    type: dict
   mounts:
     description: Options of M(citadel.llm.mount_check). Entries for the same path are one, the later
       complements the earlier.
@@ -57,7 +61,7 @@ options:
     description: Which sections of O(known) and O(expected) are looked at, by default all.
     type: list
     elements: str
-    choices: [host, gpus, driver, mounts, account, endpoints]
+    choices: [host, gpus, driver, models, mounts, account, endpoints]
   deadline:
     description: Seconds for everything.
     type: float
@@ -148,8 +152,8 @@ counts:
   type: dict
 facts:
   description: What was seen, with C(host) (of M(citadel.llm.host_info)), C(gpu) (of
-    M(citadel.llm.gpu_info)), C(storage) (of M(citadel.llm.storage_info)), C(mounts), C(account) and
-    C(endpoints), those that were asked for.
+    M(citadel.llm.gpu_info)), C(storage) (of M(citadel.llm.storage_info)), C(models), C(mounts),
+    C(account) and C(endpoints), those that were asked for.
   returned: always
   type: dict
 stopping:

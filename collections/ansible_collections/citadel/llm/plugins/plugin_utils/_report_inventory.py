@@ -12,7 +12,7 @@ VOLATILE = frozenset({"available_percent", "memory_used_mib", "latency_ms", "lin
 
 
 def inventory(facts: dict[str, Any]) -> dict[str, Any]:
-    """``host``, ``gpus``, ``driver``, ``disks``, ``filesystems``, ``account`` and ``endpoints``.
+    """``host``, ``gpus``, ``driver``, ``models``, ``disks``, ``filesystems``, ``account`` and ``endpoints``.
 
     A part that was not looked at is missing; a value that could not be seen is None.
     """
@@ -26,6 +26,9 @@ def inventory(facts: dict[str, Any]) -> dict[str, Any]:
             "cuda_version": facts["gpu"].get("cuda_version"),
             "flavour": facts["gpu"].get("kernel_module_flavour"),
         }
+    if facts.get("models"):
+        names = ("name", "max_model_len", "kv_tokens", "max_context", "max_concurrency")
+        result["models"] = [{name: one.get(name) for name in names} for one in facts["models"]]
     if facts.get("storage"):
         result["disks"] = [_disk(one) for one in facts["storage"]["devices"]]
         result["filesystems"] = [_filesystem(one) for one in facts["storage"]["filesystems"]]

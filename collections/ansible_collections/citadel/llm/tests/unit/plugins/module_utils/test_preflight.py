@@ -48,6 +48,29 @@ def test_one_look_at_the_gpus_serves_two_sections() -> None:
     assert list(result["seconds"]) == ["gpu"]
 
 
+def test_models_have_to_fit_on_the_gpus_that_are_there() -> None:
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 8192,
+        "intermediate_size": 28672,
+        "num_attention_heads": 64,
+        "num_hidden_layers": 80,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+        "max_position_embeddings": 8192,
+        "torch_dtype": "bfloat16",
+    }
+    large = {"name": "large", "config": config, "weight_bytes": 141107412992, "tensor_parallel_size": 2}
+    look = {"source": str(FIXTURES / "rtx-5060-ti-x2-575.xml")}
+    result = preflight.check({"gpus": look, "models": {"models": [large]}}, 20)
+    assert result["verdict"] == "blocked"
+    assert [one["name"] for one in result["facts"]["models"]] == ["large"]
+    elsewhere = dict(large, gpu_memory_mib=[143771, 143771])
+    result = preflight.check({"gpus": look, "models": {"models": [elsewhere]}}, 20)
+    assert result["verdict"] == "ready"
+
+
 def test_what_breaks_or_hangs_takes_nothing_else_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     runners = {
         "host": (("host",), good),
@@ -77,6 +100,7 @@ def test_what_breaks_or_hangs_takes_nothing_else_with_it(monkeypatch: pytest.Mon
         ({"host": {"memory": {"minimum_gb": "much"}}}, "host: .*minimum_gb"),
         ({"host": {"memroy": {}}}, "host: .*memroy"),
         ({"gpus": {"stack": {"name": "no-such"}}}, "gpus: .*no-such"),
+        ({"models": {"models": [{"name": "a"}]}}, r"models: models\[0\]: one of path and config"),
         ({"mounts": {"mounts": [{"path": "srv"}]}}, "mounts: .*'srv' is not absolute"),
         ({"account": {"user": "root", "directories": [{"path": "/", "mode": "rwx"}]}}, "account: .*'rwx'"),
         ({"endpoints": {"endpoints": [{"host": "a", "port": 70000}]}}, "endpoints: .*70000"),
