@@ -100,6 +100,22 @@ CASES = {
         },
         block_size=16,
     ),
+    "qwen3-next-states": Case(
+        {
+            "model_type": "qwen3_next",
+            "num_hidden_layers": 8,
+            "linear_num_value_heads": 8,
+            "linear_num_key_heads": 4,
+            "linear_key_head_dim": 128,
+            "linear_value_head_dim": 128,
+            "linear_conv_kernel_dim": 4,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 128,
+            "shared_expert_intermediate_size": 128,
+        },
+        {"kv_cache_memory_bytes": 256 * MIB},
+    ),
 }
 
 

@@ -32,7 +32,11 @@ MODEL_FIT: Spec = {
     "kv_cache_dtype": {"type": "str", "choices": KV_DTYPES, "default": "auto"},
     "kv_cache_memory_bytes": {"type": "int"},
     "block_size": {"type": "int", "default": engine.BLOCK_SIZE},
-    "max_num_batched_tokens": {"type": "int", "default": engine.MAX_NUM_BATCHED_TOKENS},
+    "max_num_batched_tokens": {
+        "type": "int",
+        "default": engine.MAX_NUM_BATCHED_TOKENS,
+        "no_log": False,
+    },
     "max_num_seqs": {"type": "int", "default": engine.MAX_NUM_SEQS},
     "async_scheduling": {"type": "bool", "default": True},
     "prefix_caching": {"type": "bool", "default": True},
