@@ -18,9 +18,7 @@ RunModule = Callable[..., dict[str, Any]]
 
 @pytest.mark.parametrize("check", [False, True])
 def test_a_model_that_fits(run_module: RunModule, check: bool) -> None:
-    result = run_module(
-        model_fit, check=check, config=config(), weight_bytes=4 * GIB, gpu_memory_mib=[16311]
-    )
+    result = run_module(model_fit, check=check, config=config(), weight_bytes=4 * GIB, gpu_memory_mib=[16311])
     assert result["changed"] is False and result["fits"] is True and result["verdict"] == "ready"
     assert result["counts"]["blocking"] == 0 and result["kv_bytes_per_token"] == 131072
 
