@@ -213,10 +213,16 @@ def test_newer_ansible_core_changes_nothing(tmp_path: Path) -> None:
 
 
 def usable_python(version: str) -> str | None:
-    found = subprocess.run(
-        ["uv", "python", "find", "--no-python-downloads", version],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip() if found.returncode == 0 else None
+    """An interpreter of this version that runs: on the PATH, or among pyenv's."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    candidates = [
+        shutil.which(f"python{version}"),
+        *sorted(pyenv.glob(f"versions/{version}*/bin/python{version}")),
+    ]
+    for candidate in candidates:
+        if (
+            candidate
+            and subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode == 0
+        ):
+            return str(candidate)
+    return None
