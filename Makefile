@@ -87,6 +87,7 @@ packages:
 	@missing="$$($(PYTHON) -m lab packages)"; \
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
 	command -v openssl >/dev/null || missing="$$missing openssl"; \
+	command -v dbus-daemon >/dev/null || missing="$$missing dbus"; \
 	if [ -n "$${missing//[[:space:]]/}" ]; then \
 	  echo "== Installing the distribution's packages:" $$missing; \
 	  $(SUDO) apt-get update -qq; \
