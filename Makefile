@@ -99,7 +99,7 @@ $(STAMP): | packages
 	rm -f .venv/.installed-*
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCKS)/uv/requirements.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(DEV_LOCK)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $(DEV_LOCK)
 	touch $@
 
 $(APP_WHEEL): $(APP_SOURCES) | $(STAMP)
