@@ -39,6 +39,20 @@ def sleep_for_ever(pid_file: pathlib.Path) -> Callable[[], Any]:
     return task
 
 
+def ends(pid: int) -> bool:
+    """Whether a killed process is gone, or a zombie, within five seconds: on a busy machine death takes time."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            state = pathlib.Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def test_answers_come_in_the_order_of_the_tasks() -> None:
     tasks = [answer({"a": 1}), fail(errno.ESTALE), answer("ä" * 200000), answer(None)]
     answers = probe.run(tasks, 5)
@@ -55,8 +69,7 @@ def test_what_hangs_is_abandoned_and_the_others_answer(tmp_path: pathlib.Path) -
     assert time.monotonic() - began < 3
     assert [one.value for one in answers] == [1, None, 2]
     assert [one.in_time for one in answers] == [True, False, True]
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid_file.read_text()), 0)
+    assert ends(int(pid_file.read_text()))
 
 
 def test_more_tasks_than_run_at_once() -> None:
