@@ -40,7 +40,7 @@ def sleep_for_ever(pid_file: pathlib.Path) -> Callable[[], Any]:
 
 
 def ends(pid: int) -> bool:
-    """Whether a killed process is gone, or a zombie, within five seconds: on a busy machine death takes time."""
+    """Whether a killed process is gone, or a zombie, within five seconds."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         try:
