@@ -1,7 +1,7 @@
 """Run everything that must pass, step by step, with the time of each.
 
-First the quick ones, alone. Then steps that only read run in one lane and steps on real hosts in another, side
-by side, because the second mostly waits for engines to start. Run as `python -m tools.run_tests [--quick]`.
+First the quick ones, alone. Then steps that only read run in one lane and steps on real hosts in another,
+side by side, because the second mostly waits for engines. Run as `python -m tools.run_tests [--quick]`.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ def inventory(facts: dict[str, Any]) -> dict[str, Any]:
         result["disks"] = [_disk(one) for one in facts["storage"]["devices"]]
         result["filesystems"] = [_filesystem(one) for one in facts["storage"]["filesystems"]]
     if facts.get("account"):
-        names = ("user", "exists", "uid", "gid", "group", "groups", "home", "shell")
-        result["account"] = {name: facts["account"].get(name) for name in names}
+        fields = ("user", "exists", "uid", "gid", "group", "groups", "home", "shell")
+        result["account"] = {name: facts["account"].get(name) for name in fields}
     if facts.get("endpoints") is not None:
         result["endpoints"] = [_endpoint(one) for one in facts["endpoints"]]
     return result
