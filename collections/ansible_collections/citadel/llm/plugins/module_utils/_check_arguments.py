@@ -54,7 +54,7 @@ MOUNT: Spec = {
 MOUNTS: Spec = {
     "mounts": {"type": "list", "elements": "dict", "required": True, "options": MOUNT},
     "before_provisioning": {"type": "bool", "default": False},
-    "timeout": {"type": "float", "default": 2.0},
+    "timeout": {"type": "float", "default": 4.0},
     "root": {"type": "path", "default": "/"},
 }
 
@@ -77,7 +77,7 @@ ACCOUNT: Spec = {
     "sudo": {"type": "str", "choices": ["none", "scoped", "full"]},
     "directories": {"type": "list", "elements": "dict", "default": [], "options": DIRECTORY},
     "before_provisioning": {"type": "bool", "default": False},
-    "timeout": {"type": "float", "default": 2.0},
+    "timeout": {"type": "float", "default": 4.0},
     "root": {"type": "path", "default": "/"},
 }
 

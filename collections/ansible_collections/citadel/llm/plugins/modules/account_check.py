@@ -81,7 +81,7 @@ options:
   timeout:
     description: Seconds that each look may take.
     type: float
-    default: 2
+    default: 4
   root:
     description:
       - Where C(/etc/passwd), C(/etc/group), C(/etc/shadow) and directories are looked at, for testing

@@ -93,7 +93,7 @@ options:
   timeout:
     description: Seconds that a file system may take to answer, a busy disk included. All are asked at once.
     type: float
-    default: 2
+    default: 4
   root:
     description:
       - Where C(/proc), C(/sys), C(/dev), C(/etc) and the mounts are looked at, for testing against recorded

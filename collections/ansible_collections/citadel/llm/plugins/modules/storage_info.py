@@ -24,7 +24,7 @@ options:
   timeout:
     description: Seconds that a file system may take to answer, a busy disk included. All are asked at once.
     type: float
-    default: 2
+    default: 4
   root:
     description: Where C(/proc), C(/sys), C(/dev) and C(/etc) are read, for testing against recorded trees.
     type: path
@@ -85,7 +85,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "timeout": {"type": "float", "default": 2.0},
+            "timeout": {"type": "float", "default": 4.0},
             "root": {"type": "path", "default": "/"},
         },
         supports_check_mode=True,
