@@ -238,7 +238,8 @@ def zstandard(path: str) -> Iterator[IO[bytes]]:
             f"{path} needs the command 'zstd', which is missing: install the package zstd, or pack a .tar.gz"
         )
     process = subprocess.Popen([command, "-dcq", "--", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None and process.stderr is not None  # both are pipes
+    if process.stdout is None or process.stderr is None:
+        raise AssertionError("both are pipes")
     try:
         yield process.stdout
         process.stdout.read()
