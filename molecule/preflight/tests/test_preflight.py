@@ -171,8 +171,12 @@ def test_every_fault_is_found_in_one_run(look: Look) -> None:
     assert run.bad("no-driver")["driver.installed", "driver"] == "blocking"
     assert run.bad("restart-waits") == {("driver.reboot", "server"): "deviation"}
     assert run.rc == 2
-    # 8 to 13 s where the machine has little else to do; the bound is for what hangs, not for what is slow.
-    assert run.seconds < 60
+    assert min(one.seconds for one in [run, *_again(look, run)]) < 15
+
+
+def _again(look: Look, run: Run) -> list[Run]:
+    """Two more runs when something else kept the machine busy during the first."""
+    return [look("--limit", "broken", inventory="cases") for _number in range(2 if run.seconds >= 15 else 0)]
 
 
 def test_what_nobody_could_look_at_is_told_apart_from_what_is_wrong(look: Look) -> None:
