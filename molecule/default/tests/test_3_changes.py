@@ -48,9 +48,8 @@ def interrupt(book: str, *arguments: str, when: str, server: Host) -> None:
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    server.run(
-        "pkill -9 -x python3; pkill -9 -f '/uv-[0-9a-f]+/bin/uv'"
-    )  # a piped module has no name of its own
+    # A module that came through the pipe has no name of its own: on the host it is just python3.
+    server.run("pkill -9 -x python3; pkill -9 -f '/uv-[0-9a-f]+/bin/uv'")
 
 
 @pytest.fixture
