@@ -226,154 +226,22 @@ removed_versions:
   elements: str
 """
 
-import os
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.text.formatters import human_to_bytes
 
-from ansible_collections.citadel.llm.plugins.module_utils._files import (
-    resolve_group,
-    resolve_owner,
-)
 from ansible_collections.citadel.llm.plugins.module_utils._model_artifact import (
     ERRORS,
     Artifact,
     Outcome,
-    Request,
     describe,
     summary,
 )
-from ansible_collections.citadel.llm.plugins.module_utils._model_manifest import (
-    Manifest,
-    parse_manifest,
+from ansible_collections.citadel.llm.plugins.module_utils._model_artifact_arguments import (
+    MODEL_ARTIFACT,
+    ArgumentError,
+    make_request,
 )
-from ansible_collections.citadel.llm.plugins.module_utils._model_snapshot import HubSource
-from ansible_collections.citadel.llm.plugins.module_utils._model_store import Owner
-
-DEFAULT_ENDPOINT = "https://huggingface.co"
-
-
-def argument_spec() -> Dict[str, Any]:
-    hub = {
-        "repository": {"type": "str", "required": True},
-        "revision": {"type": "str", "required": True},
-        "endpoint": {"type": "str"},
-        "token": {"type": "str", "no_log": True},
-        "allow_patterns": {"type": "list", "elements": "str", "default": []},
-        "ignore_patterns": {"type": "list", "elements": "str", "default": []},
-        "allow_moving_revision": {"type": "bool", "default": False},
-        "parallel": {"type": "int", "default": 4},
-        "timeout": {"type": "int", "default": 30},
-    }
-    source = {
-        "directory": {"type": "path"},
-        "archive": {"type": "path"},
-        "hub": {"type": "dict", "options": hub},
-    }
-    return {
-        "store": {"type": "path", "default": "/opt/citadel/models"},
-        "name": {"type": "str", "required": True},
-        "state": {"type": "str", "choices": ["present", "verified", "absent"], "default": "present"},
-        "source": {
-            "type": "dict",
-            "options": source,
-            "mutually_exclusive": [("directory", "archive", "hub")],
-            "required_one_of": [("directory", "archive", "hub")],
-        },
-        "remote_src": {"type": "bool", "default": False},
-        "version": {"type": "str", "aliases": ["expected_version"]},
-        "manifest": {"type": "path"},
-        "checksums": {"type": "dict", "default": {}},
-        "archive_sha256": {"type": "str"},
-        "activate": {"type": "bool", "default": True},
-        "keep": {"type": "int"},
-        "reserve": {"type": "str", "default": "1G"},
-        "owner": {"type": "str", "default": "citadel"},
-        "group": {"type": "str", "default": "citadel"},
-        # Of the action plugin: `manifest` of what it sends, `expected`, `user`, `directory` that it sent to.
-        "transfer": {"type": "dict"},
-    }
-
-
-def make_request(module: AnsibleModule) -> Request:
-    """The request in the module's parameters. Raises ManifestError, LookupError."""
-    params = module.params
-    source = (params["source"] or {}) if params["state"] == "present" else {}
-    if not os.path.isabs(params["store"]):
-        module.fail_json(msg=f"store: {params['store']!r} is not an absolute path")
-    if params["keep"] is not None and params["keep"] < 1:
-        module.fail_json(msg=f"keep: {params['keep']} is less than 1: at least the active version stays")
-    if (source.get("directory") or source.get("archive")) and not params["remote_src"]:
-        module.fail_json(
-            msg="source: the action plugin citadel.llm.model_artifact transfers a path on the controller: "
-            "call the module by this full name, or set remote_src for a path on the host"
-        )
-    transfer = params["transfer"] or {}
-    if params["manifest"] and "expected" not in transfer:
-        module.fail_json(
-            msg="manifest: the action plugin citadel.llm.model_artifact reads it on the controller"
-        )
-    return Request(
-        store=params["store"],
-        name=params["name"],
-        version=params["version"],
-        pushed=_manifest(module, transfer.get("manifest")),
-        directory=source.get("directory"),
-        archive=source.get("archive"),
-        archive_sha256=params["archive_sha256"],
-        hub=_hub(source.get("hub")),
-        expected=_manifest(module, transfer.get("expected")),
-        checksums={str(path): str(sha256) for path, sha256 in params["checksums"].items()},
-        activate=params["activate"],
-        keep=params["keep"],
-        reserve=_reserve(module),
-        owner=_owner(module),
-        committing="directory" in transfer,
-        upload=transfer.get("directory"),
-        uploader=transfer.get("user"),
-        check_mode=module.check_mode,
-    )
-
-
-def _manifest(module: AnsibleModule, value: Optional[Dict[str, Any]]) -> Optional[Manifest]:
-    return parse_manifest(module.jsonify(value), "the manifest of the controller") if value else None
-
-
-def _hub(options: Optional[Dict[str, Any]]) -> Optional[HubSource]:
-    if options is None:
-        return None
-    return HubSource(
-        repository=options["repository"],
-        revision=options["revision"],
-        endpoint=options["endpoint"] or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT,
-        token=options["token"],
-        allow_patterns=tuple(options["allow_patterns"]),
-        ignore_patterns=tuple(options["ignore_patterns"]),
-        allow_moving_revision=options["allow_moving_revision"],
-        parallel=options["parallel"],
-        timeout_s=float(options["timeout"]),
-    )
-
-
-def _reserve(module: AnsibleModule) -> int:
-    try:
-        return int(human_to_bytes(module.params["reserve"]))
-    except ValueError:
-        module.fail_json(msg=f"reserve: {module.params['reserve']!r} is not a size: write it as 500M or 10G")
-        raise
-
-
-def _owner(module: AnsibleModule) -> Owner:
-    """The owner of installed files; check mode runs before the account is made, too."""
-    if module.params["state"] != "present":
-        return Owner()
-    try:
-        return Owner(resolve_owner(module.params["owner"]), resolve_group(module.params["group"]))
-    except LookupError:
-        if module.check_mode:
-            return Owner()
-        raise
 
 
 def result_of(artifact: Artifact, outcome: Outcome, state: str) -> Dict[str, Any]:
@@ -413,17 +281,15 @@ def difference(artifact: Artifact, outcome: Outcome, state: str) -> Dict[str, st
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = AnsibleModule(argument_spec=MODEL_ARTIFACT, supports_check_mode=True)
     state = module.params["state"]
-    source_given = module.params["source"] or "manifest" in (module.params["transfer"] or {})
-    if state == "present" and not source_given and not module.params["version"]:
-        module.fail_json(msg="state=present needs a source, or the version of an installed model")
     try:
-        request = make_request(module)
-        artifact = Artifact(request)
+        artifact = Artifact(make_request(module.params, check_mode=module.check_mode))
         outcome = {"present": artifact.present, "verified": artifact.verified, "absent": artifact.absent}[
             state
         ]()
+    except ArgumentError as error:
+        module.fail_json(msg=str(error))
     except ERRORS as error:
         module.fail_json(msg=f"{module.params['name']}: {error}")
     for warning in outcome.warnings:

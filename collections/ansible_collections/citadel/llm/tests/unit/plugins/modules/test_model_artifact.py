@@ -9,6 +9,7 @@ import os
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
+from ansible_collections.citadel.llm.plugins.module_utils import _model_artifact_arguments as spec
 from ansible_collections.citadel.llm.plugins.modules import model_artifact
 
 
@@ -93,9 +94,7 @@ def test_the_endpoint_comes_from_the_environment(monkeypatch):
         "ignore_patterns": [], "allow_moving_revision": False, "parallel": 1, "timeout": 5,
     }  # fmt: skip
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
-    assert model_artifact._hub(options).endpoint == "https://huggingface.co"
+    assert spec.hub_source(options).endpoint == "https://huggingface.co"
     monkeypatch.setenv("HF_ENDPOINT", "https://hub.example")
-    assert model_artifact._hub(options).endpoint == "https://hub.example"
-    assert (
-        model_artifact._hub({**options, "endpoint": "https://own.example"}).endpoint == "https://own.example"
-    )
+    assert spec.hub_source(options).endpoint == "https://hub.example"
+    assert spec.hub_source({**options, "endpoint": "https://own.example"}).endpoint == "https://own.example"
