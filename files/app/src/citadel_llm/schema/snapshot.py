@@ -10,83 +10,42 @@ import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
+
+from citadel_llm.schema.parts import Name, Part, Task, refuse_duplicates
+from citadel_llm.schema.routes import Arm, Backend, Model, Queue, check_fallbacks
+
+__all__ = [
+    "KEY_PREFIX_LENGTH",
+    "Arm",
+    "Backend",
+    "Key",
+    "Model",
+    "Name",
+    "Queue",
+    "RoutingSnapshot",
+    "SnapshotError",
+    "Task",
+    "digest",
+    "json_schema",
+    "load",
+    "parse",
+    "seal",
+]
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 64 * 1024 * 1024
 KEY_PREFIX_LENGTH = 16
 """Characters of a key that are kept in clear to find its entry."""
 
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
-Task = Literal["generate", "embed", "score"]
-
 
 class SnapshotError(ValueError):
     """A snapshot that cannot be used. The message names the place and the reason, never a secret."""
 
 
-class _Part(BaseModel):
-    # Unknown fields are refused: a gateway that ignored a limit it does not know would not enforce it.
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Backend(_Part):
-    """One engine that serves a model."""
-
-    name: Name = Field(description="Name of the back end, unique within its model; the deployment's name.")
-    url: str = Field(description="Address of the engine, http://HOST:PORT without a path.")
-    model: Name = Field(description="Name under which this engine serves the model.")
-
-    @field_validator("url")
-    @classmethod
-    def _origin(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"must be http://HOST:PORT, not {value!r}")
-        if parts.username or parts.password:
-            raise ValueError("must not contain credentials")
-        if parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise ValueError(f"must have no path, query or fragment, but is {value!r}")
-        try:
-            port = parts.port
-        except ValueError as error:
-            raise ValueError(f"has a port that is not one: {value!r}") from error
-        if port == 0:
-            raise ValueError(f"has port 0: {value!r}")
-        return value.rstrip("/")
-
-
-class Model(_Part):
-    """A model that clients can ask for."""
-
-    name: Name = Field(description="Name that clients ask for.")
-    aliases: tuple[Name, ...] = Field(default=(), description="Further names for the same model.")
-    task: Task = Field(
-        default="generate", description="What the model does; it decides which endpoints serve it."
-    )
-    created: int = Field(
-        default=0, ge=0, description="When the model was first offered, in seconds since 1970."
-    )
-    backends: tuple[Backend, ...] = Field(min_length=1, description="Engines that serve it.")
-
-    @model_validator(mode="after")
-    def _unique(self) -> Model:
-        _refuse_duplicates("back end", [backend.name for backend in self.backends])
-        return self
-
-
-class Key(_Part):
+class Key(Part):
     """An API key, as a hash."""
 
     id: Name = Field(description="Name of the key, shown in logs.")
@@ -102,7 +61,7 @@ class Key(_Part):
     expires: AwareDatetime | None = Field(default=None, description="Moment from which the key is refused.")
 
 
-class RoutingSnapshot(_Part):
+class RoutingSnapshot(Part):
     """The whole document."""
 
     schema_version: Literal[1] = Field(description="Version of this schema.")
@@ -113,9 +72,10 @@ class RoutingSnapshot(_Part):
 
     @model_validator(mode="after")
     def _unique(self) -> RoutingSnapshot:
-        _refuse_duplicates("model or alias", [n for m in self.models for n in (m.name, *m.aliases)])
-        _refuse_duplicates("key", [key.id for key in self.keys])
-        _refuse_duplicates("hash of key", [key.hash for key in self.keys])
+        refuse_duplicates("model or alias", [n for m in self.models for n in (m.name, *m.aliases)])
+        refuse_duplicates("key", [key.id for key in self.keys])
+        refuse_duplicates("hash of key", [key.hash for key in self.keys])
+        check_fallbacks(self.models)
         return self
 
 
@@ -188,7 +148,7 @@ def json_schema() -> dict[str, Any]:
     return RoutingSnapshot.model_json_schema()
 
 
-def _sparse(part: _Part) -> dict[str, Any]:
+def _sparse(part: Part) -> dict[str, Any]:
     """Leave defaults out, so that a field added to the schema later changes no version."""
     return part.model_dump(mode="json", exclude_defaults=True)
 
@@ -200,11 +160,3 @@ def _reasons(error: ValidationError) -> str:
         place = ".".join(str(part) for part in detail["loc"])
         reasons.append(f"{place}: {detail['msg']}" if place else detail["msg"])
     return "; ".join(reasons[:10]) + ("" if len(reasons) <= 10 else f"; and {len(reasons) - 10} more")
-
-
-def _refuse_duplicates(what: str, names: list[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(f"{what} {name!r} appears twice")
-        seen.add(name)
