@@ -30,8 +30,9 @@ class Backend(Part):
         default=1024,
         ge=1,
         le=1_000_000,
-        description="Most requests at once; more wait in the model's queue. Fairness between keys begins where "
-        "this limit is reached, so set it to what the engine computes at once (vLLM: max-num-seqs) and a little more.",
+        description="Most requests at once; more wait in the model's queue. Fairness between keys begins "
+        "where this limit is reached, so set it to what the engine computes at once (vLLM: max-num-seqs) and "
+        "a little more.",
     )
 
     @field_validator("url")
@@ -64,8 +65,8 @@ class Arm(Part):
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="Above 0 the arm is a shadow: it gets copies of this share of the requests, its answers are "
-        "thrown away, and its weight says nothing.",
+        description="Above 0 the arm is a shadow: it gets copies of this share of the requests, its answers "
+        "are thrown away, and its weight says nothing.",
     )
 
     @property
@@ -99,16 +100,16 @@ class Routing(Part):
 
     policy: Policy = Field(
         default="least_load",
-        description="How a back end is chosen. round_robin: in turn. least_load: the one with the least to do, by "
-        "the gateway's own count and the engine's queue and cache. power_of_two: the better of two at random. "
-        "session: the same one for the same session. prefix: the one that has seen the beginning of the prompt, "
-        "unless it has too much to do.",
+        description="How a back end is chosen. round_robin: in turn. least_load: the one with the least to "
+        "do, by the gateway's own count and the engine's queue and cache. power_of_two: the better of two at "
+        "random. session: the same one for the same session. prefix: the one that has seen the beginning of "
+        "the prompt, unless it has too much to do.",
     )
     sticky: tuple[Source, ...] = Field(
         default=("key",),
         min_length=1,
-        description="What keeps a client on one arm: the first of these that the request has. key: its API key, "
-        "user: the body's user, header:NAME: a header.",
+        description="What keeps a client on one arm: the first of these that the request has. key: its API "
+        "key, user: the body's user, header:NAME: a header.",
     )
     session: tuple[Source, ...] = Field(
         default=("header:x-session-id", "user", "key"),
@@ -118,8 +119,8 @@ class Routing(Part):
     fallback: tuple[Name, ...] = Field(
         default=(),
         max_length=8,
-        description="Models that serve instead, in this order, when no back end of this one can. Answers tell it in "
-        "x-citadel-fallback.",
+        description="Models that serve instead, in this order, when no back end of this one can. Answers "
+        "tell it in x-citadel-fallback.",
     )
     queue: Queue = Field(default=Queue(), description="Where requests wait for a back end.")
     paused: bool = Field(
