@@ -1,7 +1,7 @@
 """Run everything that must pass, step by step, with the time of each.
 
-First the quick ones, alone. Then steps that only read run in one lane and steps on real hosts in another,
-side by side, because the second mostly waits for engines. Run as `python -m tools.run_tests [--quick]`.
+Two lanes run side by side, because the first slice mostly waits for its engine. Run as
+`python -m tools.run_tests [--quick]`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class Step:
 
     name: str
     argv: tuple[str, ...]
+    needs: Step | None = None
+    """A step of the other lane that has to end before this one begins."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +44,27 @@ QUICK = (
     Step("yaml", ("yamllint", "--strict", ".")),
     Step("unit tests", (*PYTEST, "-m", "not lab and not engine", "-n", "2")),
 )
-STATIC = (
+BASE_IMAGES = Step("base images", (PYTHON, "-m", "lab", "base", "bookworm", "trixie"))
+READING = (
     Step("ansible-lint", ("ansible-lint", "--offline", "-q")),
-    Step("ansible-test sanity", (PYTHON, "-m", "tools.ansible_test", "sanity")),
     Step("ansible-test units", (PYTHON, "-m", "tools.ansible_test", "units")),
+    Step("ansible-test sanity", (PYTHON, "-m", "tools.ansible_test", "sanity")),
 )
-HOSTS = (
-    Step("base images", (PYTHON, "-m", "lab", "base", "bookworm", "trixie")),
+SMALL_HOSTS = (
+    Step("preflight on real hosts", ("molecule", "test", "-s", "preflight"), needs=BASE_IMAGES),
+    Step("modules on a real host", ("molecule", "test", "-s", "modules"), needs=BASE_IMAGES),
+    Step("lab and tarball", (*PYTEST, "-m", "lab", "lab/tests", "tests"), needs=BASE_IMAGES),
+)
+SLICE = (
+    BASE_IMAGES,
     Step("the lab's model", (PYTHON, "-m", "tools.lab_model", "--prune")),
     Step("the lab's wheelhouse", (PYTHON, "-m", "tools.wheelhouse")),
     Step("first slice on a real host", ("molecule", "test", "-s", "default")),
-    Step("preflight on real hosts", ("molecule", "test", "-s", "preflight")),
-    Step("modules on a real host", ("molecule", "test", "-s", "modules")),
-    Step("lab", (*PYTEST, "-m", "lab", "lab/tests")),
 )
 
 printing = threading.Lock()
+ended = {BASE_IMAGES: threading.Event()}
+"""Set when a step that another one needs has ended, well or not."""
 
 
 def say(text: str) -> None:
@@ -67,6 +74,8 @@ def say(text: str) -> None:
 
 def run(step: Step) -> Result:
     """Run one step; what it prints is shown in one piece when it ends."""
+    if step.needs is not None:
+        ended[step.needs].wait()
     say(f"== {step.name}: started")
     started = time.monotonic()
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PYTHONUNBUFFERED": "1"}
@@ -91,15 +100,21 @@ def wait(step: Step, process: subprocess.Popen[str], started: float) -> str:
 
 
 def run_lane(steps: tuple[Step, ...]) -> list[Result]:
-    return [run(step) for step in steps]
+    results = []
+    for step in steps:
+        try:
+            results.append(run(step))
+        finally:
+            if step in ended:
+                ended[step].set()
+    return results
 
 
 def main() -> None:
     started = time.monotonic()
-    results = run_lane(QUICK)
-    if "--quick" not in sys.argv[1:]:
-        with ThreadPoolExecutor(2) as pool:
-            results += [result for lane in pool.map(run_lane, (STATIC, HOSTS)) for result in lane]
+    lanes = (QUICK,) if "--quick" in sys.argv[1:] else (QUICK + READING + SMALL_HOSTS, SLICE)
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        results = [result for lane in pool.map(run_lane, lanes) for result in lane]
     failed = [result.step.name for result in results if not result.passed]
     print("\n== Summary")
     for result in results:

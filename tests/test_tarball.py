@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, STATE
 
+pytestmark = pytest.mark.lab
+
+ROOT = Path(__file__).resolve().parents[1]
+STATE = Path(os.environ.get("CITADEL_LAB_STATE", "/var/lib/citadel-lab"))
 HOST, ADDRESS = "citadel-tarball", "10.213.77.22"
 BIN = Path(sys.executable).parent
 
