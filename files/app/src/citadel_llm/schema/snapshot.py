@@ -35,6 +35,8 @@ __all__ = [
     "seal",
 ]
 
+from citadel_llm.schema.access import KEY_HASH, Access, PreviousKey
+
 SCHEMA_VERSION = 1
 MAX_BYTES = 64 * 1024 * 1024
 KEY_PREFIX_LENGTH = 16
@@ -55,10 +57,18 @@ class Key(Part):
         description=f"The key's first {KEY_PREFIX_LENGTH} characters.",
     )
     hash: str = Field(
-        pattern=r"^sha256:[0-9a-f]{64}$", description="sha256: and the digest of the whole key."
+        pattern=KEY_HASH,
+        description="sha256: and the digest of the whole key, or hmac-sha256:PEPPER: and the digest under a pepper.",
     )
     disabled: bool = Field(default=False, description="A disabled key is refused.")
     expires: AwareDatetime | None = Field(default=None, description="Moment from which the key is refused.")
+    previous: tuple[PreviousKey, ...] = Field(
+        default=(), description="Texts that the key had before it was rotated, accepted until their own end."
+    )
+
+    def access(self) -> Access:
+        """What the key's owner may do, without the key."""
+        return Access.model_validate({name: getattr(self, name) for name in Access.model_fields})
 
 
 class RoutingSnapshot(Part):

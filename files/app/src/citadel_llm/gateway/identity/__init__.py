@@ -1,0 +1,1 @@
+"""Who asks: API keys and signed tokens, and what their owners may do."""
