@@ -84,8 +84,8 @@ class LimitSettings(_Section):
 
     store_url: str | None = Field(
         default=None,
-        description="Valkey or Redis that several gateways count in together: redis://HOST:PORT/DB, rediss:// "
-        "with TLS, or unix:///PATH. Its password comes as the credential limits_store_password.",
+        description="Valkey or Redis that several gateways count in together: redis://HOST:PORT/DB, "
+        "rediss:// with TLS, or unix:///PATH. Its password comes as the credential limits_store_password.",
     )
     store_username: str | None = Field(default=None, description="User of the store, when it has users.")
     store_timeout_s: float = Field(

@@ -58,7 +58,7 @@ class Key(Part):
     )
     hash: str = Field(
         pattern=KEY_HASH,
-        description="sha256: and the digest of the whole key, or hmac-sha256:PEPPER: and the digest under a pepper.",
+        description="sha256: and the digest of the whole key, or hmac-sha256:PEPPER: and that under a pepper.",
     )
     disabled: bool = Field(default=False, description="A disabled key is refused.")
     expires: AwareDatetime | None = Field(default=None, description="Moment from which the key is refused.")
