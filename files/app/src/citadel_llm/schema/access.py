@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
+
+from citadel_llm.schema.parts import Part
 
 Glob = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9*?][A-Za-z0-9._:/@+*?-]*$")]
 """A name in which * stands for any characters and ? for one."""
@@ -30,10 +32,8 @@ KEY_HASH = r"^(sha256:|hmac-sha256:[0-9a-f]{8}:)[0-9a-f]{64}$"
 _Count = Annotated[int, Field(ge=1, le=10**15)]
 
 
-class Limits(BaseModel):
+class Limits(Part):
     """How much one subject may use. What is not named has no limit."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     requests_per_minute: _Count | None = Field(default=None, description="Requests in any 60 seconds.")
     tokens_per_minute: _Count | None = Field(
@@ -50,10 +50,8 @@ class Limits(BaseModel):
         return self
 
 
-class RequestLimits(BaseModel):
+class RequestLimits(Part):
     """What one request to a model may ask for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_tokens: _Count | None = Field(
         default=None, description="Largest max_tokens, max_completion_tokens or max_output_tokens."
@@ -61,10 +59,8 @@ class RequestLimits(BaseModel):
     max_choices: _Count | None = Field(default=None, description="Largest n and best_of.")
 
 
-class Access(BaseModel):
+class Access(Part):
     """What the owner of a key or a token may do, and how much of it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     models: tuple[Glob, ...] | None = Field(
         default=None, description="Models that may be used, * and ? matching; all when it is not given."
@@ -81,10 +77,8 @@ class Access(BaseModel):
     )
 
 
-class PreviousKey(BaseModel):
+class PreviousKey(Part):
     """A text that a rotated key had before, accepted until the overlap ends."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     prefix: str = Field(min_length=16, max_length=16, description="The key's first 16 characters.")
     hash: str = Field(pattern=KEY_HASH, description="Digest of the key.")

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from citadel_llm.schema.access import Limits, RequestLimits
 from citadel_llm.schema.parts import Name, Part, Task, refuse_duplicates
 
 Policy = Literal["round_robin", "least_load", "power_of_two", "session", "prefix"]
@@ -126,6 +127,8 @@ class Routing(Part):
     paused: bool = Field(
         default=False, description="Hold requests in the queue, for example while the model is swapped."
     )
+    limits: Limits | None = Field(default=None, description="Limits on all requests for it together.")
+    request_limits: RequestLimits | None = Field(default=None, description="What one request may ask for.")
 
 
 class Model(Routing):

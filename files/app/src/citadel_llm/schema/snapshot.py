@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
+from citadel_llm.schema.access import KEY_HASH, Access, PreviousKey
 from citadel_llm.schema.parts import Name, Part, Task, refuse_duplicates
 from citadel_llm.schema.routes import Arm, Backend, Model, Queue, check_fallbacks
 
@@ -35,8 +36,6 @@ __all__ = [
     "seal",
 ]
 
-from citadel_llm.schema.access import KEY_HASH, Access, PreviousKey
-
 SCHEMA_VERSION = 1
 MAX_BYTES = 64 * 1024 * 1024
 KEY_PREFIX_LENGTH = 16
@@ -47,8 +46,8 @@ class SnapshotError(ValueError):
     """A snapshot that cannot be used. The message names the place and the reason, never a secret."""
 
 
-class Key(Part):
-    """An API key, as a hash."""
+class Key(Access):
+    """An API key, as a hash, and what its owner may do."""
 
     id: Name = Field(description="Name of the key, shown in logs.")
     prefix: str = Field(
@@ -58,7 +57,8 @@ class Key(Part):
     )
     hash: str = Field(
         pattern=KEY_HASH,
-        description="sha256: and the digest of the whole key, or hmac-sha256:PEPPER: and that under a pepper.",
+        description="sha256: and the digest of the whole key, or hmac-sha256:PEPPER: and the digest "
+        "under a pepper.",
     )
     disabled: bool = Field(default=False, description="A disabled key is refused.")
     expires: AwareDatetime | None = Field(default=None, description="Moment from which the key is refused.")
@@ -84,7 +84,7 @@ class RoutingSnapshot(Part):
     def _unique(self) -> RoutingSnapshot:
         refuse_duplicates("model or alias", [n for m in self.models for n in (m.name, *m.aliases)])
         refuse_duplicates("key", [key.id for key in self.keys])
-        refuse_duplicates("hash of key", [key.hash for key in self.keys])
+        refuse_duplicates("hash of key", [text.hash for key in self.keys for text in (key, *key.previous)])
         check_fallbacks(self.models)
         return self
 
