@@ -88,6 +88,8 @@ packages:
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
 	command -v openssl >/dev/null || missing="$$missing openssl"; \
 	command -v dbus-daemon >/dev/null || missing="$$missing dbus"; \
+	if ! command -v promtool >/dev/null; then missing="$$missing prometheus"; \
+	  [ -e /etc/systemd/system/prometheus.service ] || $(SUDO) ln -s /dev/null /etc/systemd/system/prometheus.service; fi; \
 	if [ -n "$${missing//[[:space:]]/}" ]; then \
 	  echo "== Installing the distribution's packages:" $$missing; \
 	  $(SUDO) apt-get update -qq; \
