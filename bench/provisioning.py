@@ -10,10 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from bench.page import ROOT, Benchmark
+
 BIN = Path(sys.executable).parent
 STACKS = ROOT / "collections/ansible_collections/citadel/llm/roles/python_env/files/stacks"
 INVENTORY = "inventories/local"
@@ -131,16 +131,19 @@ def environments() -> list[str]:
     return rows
 
 
-SECTIONS: dict[str, tuple[str, Callable[[], list[str]]]] = {
-    "From nothing to an answer": (
+BENCHMARKS = {
+    "up": Benchmark(
+        "From nothing to an answer",
         "`make up`, the question included. Targets: 360 s cold, 60 s warm.",
         bring_up,
     ),
-    "The run that changes nothing": (
+    "no-change": Benchmark(
+        "The run that changes nothing",
         "Three rounds in turn, start-up of Ansible included. Targets: 25 s and 0.25 s per task.",
         no_change,
     ),
-    "Building an environment": (
+    "environments": Benchmark(
+        "Building an environment",
         "The locks of the roles from the same index, no cache, byte-compiled, in turn on this machine.",
         environments,
     ),
