@@ -15,8 +15,8 @@ PAGE = ROOT / "docs/benchmarks.md"
 PART = re.compile(r"<!-- bench (?P<name>[\w-]+) -->\n(?P<text>.*?)<!-- end -->\n", re.DOTALL)
 INTRO = """# Benchmarks
 
-Each part is written by the command that it names. Figures are the median and, in parentheses, the range; what is
-compared took turns in one run. The machines are virtual and noisy: the ratios say more than the seconds.
+Each part is written by the command that it names. Figures are the median and, in parentheses, the range;
+what is compared took turns in one run. The machines are virtual and noisy: ratios say more than seconds.
 """
 
 
