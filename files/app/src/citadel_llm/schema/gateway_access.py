@@ -89,7 +89,7 @@ class LimitSettings(_Section):
     )
     store_username: str | None = Field(default=None, description="User of the store, when it has users.")
     store_timeout_s: float = Field(
-        default=0.05,
+        default=0.1,
         gt=0,
         le=5,
         description="Longest wait for the store; then this gateway's own counts hold.",

@@ -84,7 +84,8 @@ class RoutingSnapshot(Part):
     def _unique(self) -> RoutingSnapshot:
         refuse_duplicates("model or alias", [n for m in self.models for n in (m.name, *m.aliases)])
         refuse_duplicates("key", [key.id for key in self.keys])
-        refuse_duplicates("hash of key", [text.hash for key in self.keys for text in (key, *key.previous)])
+        earlier = [text.hash for key in self.keys for text in key.previous]
+        refuse_duplicates("hash of key", [*(key.hash for key in self.keys), *earlier])
         check_fallbacks(self.models)
         return self
 
