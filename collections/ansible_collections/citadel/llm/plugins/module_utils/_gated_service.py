@@ -32,6 +32,8 @@ from ansible_collections.citadel.llm.plugins.module_utils._unit_state import (
     inputs,
 )
 
+_ANNOUNCE_TIMEOUT = 120.0
+
 
 @dataclass
 class FileChange:
@@ -78,6 +80,7 @@ class Transaction:
         self.report = Report(steps={unit.name: Step(unit.name) for unit in request.units})
         self._reloaded: Dict[str, float] = {}
         self._outdated: Set[str] = set()
+        self._before: Dict[str, Optional[StoredFile]] = {}
 
     def _decide(self, spec: UnitSpec, units: Dict[str, Unit]) -> Step:
         record = self.known_good.load(spec.name)
@@ -95,7 +98,7 @@ class Transaction:
                 if path in seen or (spec.state == "absent" and path in self._shared()):
                     continue
                 seen.add(path)
-                present = read_file(path)
+                present = self._before[path] = read_file(path)
                 before = None if present is None else present.content
                 if spec.state == "absent":
                     if present is not None:
@@ -117,14 +120,13 @@ class Transaction:
         for spec in self.request.units:
             unit = units.get(spec.name, Unit(spec.name))
             self.report.steps[spec.name] = self._predict_step(spec, unit, units, written)
-            if spec.enabled is not None and spec.state != "absent" and _enabled(unit) != spec.enabled:
+            if spec.enabled is not None and spec.state != "absent" and unit.is_enabled != spec.enabled:
                 self.report.enabled.append(spec.name)
         return self.report
 
     def _predict_step(self, spec: UnitSpec, unit: Unit, units: Dict[str, Unit], written: Set[str]) -> Step:
         if spec.state != "started":
-            running = unit.active not in ("inactive", "failed")
-            return Step(spec.name, "stopped" if running else "none", ["is running"] if running else [])
+            return _stopped(spec) if unit.is_running else Step(spec.name)
         step = self._decide(spec, {**units, spec.name: unit})
         restart = sorted(written & set(inputs(spec, unit, self.request.links)))
         reload = sorted(written & set(spec.reload_on))
@@ -171,15 +173,19 @@ class Transaction:
         """Stop what shall not run, before anything else needs its memory or its GPU."""
         specs = [spec for spec in self.request.units if spec.state != "started"]
         units = self.systemd.show([spec.name for spec in specs])
+        self._announce([spec.name for spec in specs if spec.retired and units[spec.name].is_running])
         for spec in specs:
             unit = units[spec.name]
-            if unit.active not in ("inactive", "failed"):
+            if unit.is_running:
                 self.systemd.control("stop", spec.name, spec.timeout)
-                self.report.steps[spec.name] = Step(spec.name, "stopped", ["is running"])
+                self.report.steps[spec.name] = _stopped(spec)
             if spec.state == "absent":
                 self._disable(spec, unit)
-                for path in set(spec.files) - self._shared():
+                for path in (path for path in spec.files if path not in self._shared()):
                     put_file(path, None)
+                    if os.path.basename(os.path.dirname(path)) == f"{spec.name}.d":
+                        with contextlib.suppress(OSError):  # others' drop-ins keep it
+                            os.rmdir(os.path.dirname(path))
                 self.systemd.reset_failed(spec.name)
                 self.known_good.forget(spec.name)
             else:
@@ -187,8 +193,17 @@ class Transaction:
                     put_file(path, file)
                 self._enable(spec)
 
+    def _announce(self, names: List[str]) -> None:
+        """Let those who use the retired units know, such as a router, before the units stop."""
+        for command in self.request.before_retirement if names else ():
+            said = self.systemd.check(command, _ANNOUNCE_TIMEOUT)
+            if said is not None:
+                raise SystemdError(
+                    f"{', '.join(names)} must go, but what has to be done before failed: {said}"
+                )
+
     def _disable(self, spec: UnitSpec, unit: Unit) -> None:
-        if _enabled(unit):
+        if unit.is_enabled:
             self.systemd.control("disable", spec.name, spec.timeout)
             self.report.enabled.append(spec.name)
 
@@ -196,7 +211,7 @@ class Transaction:
         if spec.enabled is None:
             return
         unit = self.systemd.show([spec.name])[spec.name]
-        if _enabled(unit) != spec.enabled:
+        if unit.is_enabled != spec.enabled:
             self.systemd.control("enable" if spec.enabled else "disable", spec.name, spec.timeout)
             self.report.enabled.append(spec.name)
 
@@ -348,9 +363,15 @@ class Transaction:
             if record is None:
                 continue
             for path in sorted({*spec.files, *record.files}):
-                if put_file(path, record.files.get(path)):
+                if put_file(path, self._good_file(record, path)):
                     restored.append(path)
         return restored
+
+    def _good_file(self, record: Record, path: str) -> Optional[StoredFile]:
+        """What to put back: what the unit read then, but what was not recorded yet, as this call found it."""
+        if path not in record.files and path in record.watched:
+            return self._before[path] if path in self._before else read_file(path)
+        return record.files.get(path)
 
 
 def _same(present: StoredFile, wanted: StoredFile) -> bool:
@@ -363,8 +384,8 @@ def _same(present: StoredFile, wanted: StoredFile) -> bool:
     )
 
 
-def _enabled(unit: Unit) -> bool:
-    return unit.file_state in ("enabled", "enabled-runtime", "static", "generated", "linked-runtime")
+def _stopped(spec: UnitSpec) -> Step:
+    return Step(spec.name, "stopped", ["is no longer wanted" if spec.retired else "is running"])
 
 
 def _ended(unit: Unit) -> str:

@@ -68,6 +68,15 @@ class Unit:
     def is_active(self) -> bool:
         return self.active in ("active", "reloading", "refreshing")
 
+    @property
+    def is_running(self) -> bool:
+        """Whether there is something to stop: also while it starts or fails to."""
+        return self.active not in ("inactive", "failed")
+
+    @property
+    def is_enabled(self) -> bool:
+        return self.file_state in ("enabled", "enabled-runtime", "static", "generated", "linked-runtime")
+
 
 def parse_timestamp(text: str) -> Optional[float]:
     """A ``--timestamp=us+utc`` time stamp in seconds since the epoch; None where there is none."""

@@ -21,7 +21,10 @@ UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system")
 
 @dataclass(frozen=True)
 class UnitSpec:
-    """A unit as it shall be. Times are seconds."""
+    """A unit as it shall be. Times are seconds.
+
+    One that is `retired` was made by an earlier call and is absent because nobody names it any more.
+    """
 
     name: str
     state: str = "started"
@@ -31,11 +34,15 @@ class UnitSpec:
     reload_on: Tuple[str, ...] = ()
     health: Tuple[Tuple[str, ...], ...] = ()
     timeout: float = 600
+    retired: bool = False
 
 
 @dataclass(frozen=True)
 class Request:
-    """One call: the units, in the order in which they are started, and what they share."""
+    """One call: the units, in the order in which they are started, and what they share.
+
+    `before_retirement` are commands that are run before a retired unit that runs is stopped.
+    """
 
     units: Tuple[UnitSpec, ...]
     state_dir: str
@@ -43,6 +50,7 @@ class Request:
     health: Tuple[Tuple[str, ...], ...] = ()
     health_timeout: float = 30
     journal_lines: int = 30
+    before_retirement: Tuple[Tuple[str, ...], ...] = ()
 
 
 @dataclass

@@ -94,6 +94,34 @@ options:
       timeout:
         description: Seconds that starting, restarting or stopping it may take, in place of O(timeout).
         type: int
+  retire:
+    description:
+      - How instances are found that an earlier call made and that O(units) no longer names.
+      - Each is treated like one of O(units) with O(units[].state=absent). Nothing of others is touched.
+    type: dict
+    suboptions:
+      unit:
+        description: The instances' full name, where V({instance}) stands for the instance.
+        type: str
+        required: true
+      files:
+        description:
+          - Absolute paths of their files, where V({instance}) stands for the instance.
+          - A path without it is of a file that all share, such as the template. It goes with the last one.
+        type: list
+        elements: str
+        required: true
+      marker:
+        description: A file counts, and makes an instance known, when its text begins with this.
+        type: str
+        required: true
+      before:
+        description:
+          - Commands, each a list of arguments, that are run before one that runs is stopped, such as to take
+            it out of a router. When one fails, nothing is stopped and nothing is changed.
+        type: list
+        elements: list
+        default: []
   links:
     description: Links that every unit reads and that are put back with the files when the gate fails.
     type: list
@@ -144,6 +172,18 @@ EXAMPLES = r"""
         restart_on:
           - /opt/citadel/models/small/current
         timeout: 900
+
+- name: Run these engines and no others that were made in this way
+  citadel.llm.gated_service:
+    units: "{{ engine_units }}"
+    retire:
+      unit: citadel-engine@{instance}.service
+      files:
+        - /etc/systemd/system/citadel-engine@.service
+        - /opt/citadel/config/engines/{instance}.env
+      marker: "# Installed by Citadel"
+      before:
+        - [/opt/citadel/app/current/bin/citadel, routing, apply]
 
 - name: Restart the gateway when its configuration changed, or reload it when only the routing did
   citadel.llm.gated_service:
@@ -204,124 +244,18 @@ journal:
 """
 
 import os
-import re
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.citadel.llm.plugins.module_utils._command import Runner
-from ansible_collections.citadel.llm.plugins.module_utils._files import (
-    parse_mode,
-    resolve_group,
-    resolve_owner,
-)
 from ansible_collections.citadel.llm.plugins.module_utils._gated_service import GateError, Report, Transaction
-from ansible_collections.citadel.llm.plugins.module_utils._known_good import StoredFile
+from ansible_collections.citadel.llm.plugins.module_utils._gated_service_arguments import (
+    argument_spec,
+    check_values,
+    make_request,
+)
 from ansible_collections.citadel.llm.plugins.module_utils._systemd import Systemd, SystemdError
-from ansible_collections.citadel.llm.plugins.module_utils._unit_state import Request, UnitSpec
-
-_UNIT_NAME = re.compile(r"\A[A-Za-z0-9:_.\\@-]+\.(?:service|socket|timer|path|target|mount)\Z")
-
-
-def argument_spec() -> dict[str, t.Any]:
-    file_options: dict[str, t.Any] = {
-        "path": {"type": "path", "required": True},
-        "content": {"type": "str", "no_log": True},
-        "mode": {"type": "str", "default": "0644"},
-        "owner": {"type": "str"},
-        "group": {"type": "str"},
-        "sensitive": {"type": "bool", "default": False},
-    }
-    unit_options: dict[str, t.Any] = {
-        "name": {"type": "str", "required": True},
-        "state": {"type": "str", "choices": ["started", "stopped", "absent"], "default": "started"},
-        "enabled": {"type": "bool"},
-        "files": {"type": "list", "elements": "dict", "default": [], "options": file_options},
-        "restart_on": {"type": "list", "elements": "path", "default": []},
-        "reload_on": {"type": "list", "elements": "path", "default": []},
-        "health": {"type": "list", "elements": "list", "default": []},
-        "timeout": {"type": "int"},
-    }
-    return {
-        "units": {"type": "list", "elements": "dict", "required": True, "options": unit_options},
-        "links": {"type": "list", "elements": "path", "default": []},
-        "health": {"type": "list", "elements": "list", "default": []},
-        "health_timeout": {"type": "int", "default": 30},
-        "timeout": {"type": "int", "default": 600},
-        "state_dir": {"type": "path", "default": "/var/lib/citadel/known-good"},
-        "journal_lines": {"type": "int", "default": 30},
-    }
-
-
-def check_files(params: dict[str, t.Any]) -> t.Optional[str]:
-    """What is wrong with the units' files, or None."""
-    contents: dict[str, str] = {}
-    for unit in params["units"]:
-        for file in unit["files"] if unit["state"] != "absent" else ():
-            if file["content"] is None:
-                return f"files of {unit['name']}: {file['path']} has no content"
-            if contents.setdefault(file["path"], file["content"]) != file["content"]:
-                return f"files of {unit['name']}: {file['path']} has another content in an earlier unit"
-    return None
-
-
-def check_values(params: dict[str, t.Any]) -> t.Optional[str]:
-    """What is wrong with the parameters' values, or None."""
-    paths = [("state_dir", params["state_dir"]), *(("links", link) for link in params["links"])]
-    for unit in params["units"]:
-        if not _UNIT_NAME.match(unit["name"]):
-            return f"units: {unit['name']!r} is not a unit's full name, such as citadel-gateway.service"
-        for option in ("restart_on", "reload_on"):
-            paths += [(f"{option} of {unit['name']}", path) for path in unit[option]]
-        paths += [(f"files of {unit['name']}", file["path"]) for file in unit["files"]]
-    for name, path in paths:
-        if not os.path.isabs(path):
-            return f"{name}: {path!r} is not an absolute path"
-    names = [unit["name"] for unit in params["units"]]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        return f"units: {', '.join(twice)} is listed more than once"
-    if not all([*params["health"], *(command for unit in params["units"] for command in unit["health"])]):
-        return "health holds an empty command: give each one as a list of arguments"
-    return check_files(params)
-
-
-def stored_file(file: dict[str, t.Any], check: bool) -> StoredFile:
-    """The file as it shall be. Raises LookupError and ValueError; in check mode a user may not exist yet."""
-    try:
-        uid, gid = resolve_owner(file["owner"]), resolve_group(file["group"])
-    except LookupError:
-        if not check:
-            raise
-        uid, gid = -1, -1
-    return StoredFile((file["content"] or "").encode(), parse_mode(file["mode"]), uid, gid)
-
-
-def make_request(params: dict[str, t.Any], check: bool) -> Request:
-    def commands(value: list[list[t.Any]]) -> tuple[tuple[str, ...], ...]:
-        return tuple(tuple(str(word) for word in command) for command in value)
-
-    units = [
-        UnitSpec(
-            name=unit["name"],
-            state=unit["state"],
-            enabled=unit["enabled"],
-            files={file["path"]: stored_file(file, check) for file in unit["files"]},
-            restart_on=tuple(unit["restart_on"]),
-            reload_on=tuple(unit["reload_on"]),
-            health=commands(unit["health"]),
-            timeout=unit["timeout"] or params["timeout"],
-        )
-        for unit in params["units"]
-    ]
-    return Request(
-        units=tuple(units),
-        state_dir=params["state_dir"],
-        links=tuple(params["links"]),
-        health=commands(params["health"]),
-        health_timeout=params["health_timeout"],
-        journal_lines=params["journal_lines"],
-    )
 
 
 def describe(report: Report, sensitive: set[str]) -> dict[str, t.Any]:
@@ -371,6 +305,8 @@ def main() -> None:
         request = make_request(module.params, module.check_mode)
     except (LookupError, ValueError) as error:
         module.fail_json(msg=str(error))
+    # Nobody says any more whether these hold secrets.
+    sensitive.update(path for unit in request.units if unit.retired for path in unit.files)
     os.umask(0o022)
     systemd = Systemd(Runner())
     if not systemd.is_running and not module.check_mode:

@@ -240,6 +240,38 @@ def test_a_new_file_is_removed_by_the_rollback(bench: Bench) -> None:
     assert not os.path.exists(extra)
 
 
+def test_a_unit_file_is_put_back(bench: Bench) -> None:
+    """All units share a template, which a bad run changes: it goes back for all of them."""
+    template = bench.base / "engine@.service"
+
+    def units(text: str) -> tuple[UnitSpec, ...]:
+        shared = {str(template): StoredFile(text.encode(), 0o644, -1, -1)}
+        return tuple(replace(unit, files={**unit.files, **shared}) for unit in bench.request().units)
+
+    for unit in bench.host.units.values():
+        unit.fragment = str(template)
+        unit.works = lambda: b"Bad" not in template.read_bytes()
+    bench.apply(units=units("[Service]"))
+    error = bench.fail(units=units("[Service]\nBad=yes"))
+    assert (error.unit, error.rolled_back, error.restored) == (ONE, True, [str(template)])
+    assert template.read_text() == "[Service]"
+    assert not bench.apply(units=units("[Service]")).changed
+
+
+def test_a_unit_file_that_was_not_recorded_yet_is_put_back(bench: Bench) -> None:
+    """Another task had installed it: the record of then knows that it was read, not what was in it."""
+    fragment = bench.base / "one.service"
+    write(fragment, "[Service]")
+    bench.host.units[ONE].fragment = str(fragment)
+    bench.host.units[ONE].works = lambda: "Bad" not in fragment.read_text()
+    bench.apply()
+    one = bench.request().units[0]
+    files = {**one.files, str(fragment): StoredFile(b"[Service]\nBad=yes", 0o644, -1, -1)}
+    error = bench.fail(units=(replace(one, files=files),))
+    assert (error.rolled_back, error.restored) == (True, [str(fragment)])
+    assert fragment.read_text() == "[Service]"
+
+
 def reload_request(bench: Bench) -> dict[str, Any]:
     routing = bench.base / "routing"
     if not routing.exists():

@@ -17,6 +17,7 @@ from ansible_collections.citadel.llm.tests.unit.plugins.module_utils.systemd_tes
 
 RunModule = Callable[..., dict[str, Any]]
 UNIT = "demo.service"
+RETIRE = {"unit": "engine@{instance}.service", "files": ["/x/{instance}.env"], "marker": "# Mine"}
 
 
 @pytest.fixture
@@ -56,6 +57,18 @@ def test_sensitive_content_is_never_shown(run_module: RunModule, host: FakeHost,
     assert (tmp_path / "demo.conf").read_text() == word
 
 
+def test_what_retired_files_hold_is_not_shown(run_module: RunModule, host: FakeHost, tmp_path: Path) -> None:
+    word = secrets.token_hex(8)
+    (tmp_path / "old.env").write_text(f"# Mine\nTOKEN={word}\n")
+    retire = {**RETIRE, "files": [f"{tmp_path}/{{instance}}.env"]}
+    gone = run_module(gated_service, units=[], retire=retire, state_dir=f"{tmp_path}/state")
+    assert gone["changed"]
+    assert gone["diff"][0]["before_header"] == f"{tmp_path}/old.env"
+    assert gone["diff"][0]["before"] == "(content not shown: before)\n"
+    assert word not in json.dumps(gone)
+    assert not (tmp_path / "old.env").exists()
+
+
 def test_a_failure_says_what_and_why(run_module: RunModule, host: FakeHost, tmp_path: Path) -> None:
     host.units[UNIT].works = lambda: False
     failed = run_module(gated_service, **call(tmp_path, "word"))
@@ -75,6 +88,12 @@ def test_a_failure_says_what_and_why(run_module: RunModule, host: FakeHost, tmp_
         ({"units": [{"name": UNIT, "files": [{"path": "/x"}]}]}, "/x has no content"),
         ({"units": [{"name": UNIT, "files": [{"path": "/x", "content": "", "mode": "rwx"}]}]}, "'rwx'"),
         ({"health": [[]]}, "empty command"),
+        ({"retire": {**RETIRE, "before": [[]]}}, "empty command"),
+        ({"retire": {**RETIRE, "unit": "engine@x.service"}}, "'engine@x.service' is not an instance's"),
+        ({"retire": {**RETIRE, "unit": "engine {instance}"}}, "'engine {instance}' is not an instance's"),
+        ({"retire": {**RETIRE, "files": ["{instance}.env"]}}, "'{instance}.env' is not an absolute path"),
+        ({"retire": {**RETIRE, "files": ["/engine.env"]}}, "no instance can be found by them"),
+        ({"retire": {**RETIRE, "marker": " "}}, "retire.marker is empty"),
         (
             {
                 "units": [
