@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import errno
-import http.client
 import os
 import select
 import socket
-import ssl
 import struct
 import time
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
 from ansible_collections.citadel.llm.plugins.module_utils import _endpoint_check_certificate as certificates
+
+if TYPE_CHECKING:  # read where they are needed: most endpoints are asked for a connection alone
+    import ssl
+
+    Stream = Union[socket.socket, ssl.SSLSocket]
 
 ANSWERED = "answered"
 REFUSED = "refused"
@@ -30,7 +33,6 @@ SSL_REQUEST = struct.pack(">II", 8, 80877103)
 PROTOCOL_3 = 196608
 WRONG_NAME_CODES = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 TIME_CODES = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
-Stream = Union[socket.socket, ssl.SSLSocket]
 Address = Tuple[int, Any]
 
 
@@ -116,12 +118,11 @@ class Probe:
                 self.record["answer_ms"] = _ms(began)
         except socket.timeout:
             self.record.update(state=SILENT, detail="no answer in time")
-        except ssl.SSLError as error:
-            self.record.update(state=TLS_FAILED, detail=error.reason or str(error))
-        except (UnexpectedAnswerError, http.client.HTTPException) as error:
-            self.record.update(state=WRONG_ANSWER, detail=str(error) or type(error).__name__)
+        except UnexpectedAnswerError as error:
+            self.record.update(state=WRONG_ANSWER, detail=str(error))
         except OSError as error:
-            self.record.update(state=WRONG_ANSWER, detail=error.strerror or str(error))
+            state, detail = _failure(error)
+            self.record.update(state=state, detail=detail)
 
     def _protocol(self, address: Address) -> None:
         speak = {"http": self._http, "https": self._https, "tls": self._tls, "postgresql": self._postgresql}
@@ -157,9 +158,14 @@ class Probe:
             "Accept: */*",
             "Connection: close",
         )
+        from http.client import HTTPException, HTTPResponse
+
         stream.sendall("".join(line + "\r\n" for line in (*lines, "")).encode("ascii"))
-        response = http.client.HTTPResponse(stream)
-        response.begin()
+        response = HTTPResponse(stream)
+        try:
+            response.begin()
+        except HTTPException as error:
+            raise UnexpectedAnswerError(str(error) or type(error).__name__) from error
         self.record["status"] = response.status
         accepted = self.wanted.get("expect_status")
         if response.status not in accepted if accepted else response.status >= 500:
@@ -171,6 +177,8 @@ class Probe:
 
     def _encrypted(self, address: Address) -> ssl.SSLSocket:
         """A TLS connection, verified where that is wanted and possible; what is wrong goes to the record."""
+        import ssl
+
         context, problem = self._verifying_context()
         if context is not None:
             try:
@@ -191,6 +199,8 @@ class Probe:
         """None where nothing is to be verified, or where that is not possible."""
         if not self._verifies():
             return None, None
+        import ssl
+
         try:
             return ssl.create_default_context(cafile=self.wanted.get("ca_file")), None
         except OSError as error:
@@ -215,6 +225,8 @@ class Probe:
     def _note_certificate(
         self, stream: ssl.SSLSocket, trusted: Optional[bool], problem: Optional[OSError] = None
     ) -> None:
+        import ssl
+
         tls: Dict[str, Any] = {
             "version": stream.version(),
             "not_before": None,
@@ -277,6 +289,15 @@ class Probe:
             raise UnexpectedAnswerError(_server_message(_read(stream, min(length - 4, 4096))))
         if kind != b"R":
             raise UnexpectedAnswerError("this is no PostgreSQL server, it answered %r" % kind)
+
+
+def _failure(error: OSError) -> Tuple[str, str]:
+    """State and reason of a conversation that broke off."""
+    import ssl
+
+    if isinstance(error, ssl.SSLError):
+        return TLS_FAILED, error.reason or str(error)
+    return WRONG_ANSWER, error.strerror or str(error)
 
 
 def connect_at_once(address: Address, tries: int, timeout: float) -> Tuple[List[float], List[int]]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import unicodedata
@@ -92,6 +93,7 @@ def block(text: str) -> str:
     return clean(str(text)).partition("\n")[2]
 
 
+@functools.cache  # the templates are compiled once for all hosts of a run
 def _environment(*, autoescape: bool) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
