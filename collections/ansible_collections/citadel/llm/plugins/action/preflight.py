@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import os
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
@@ -15,6 +17,7 @@ from ansible_collections.citadel.llm.plugins.module_utils import _preflight_acce
 from ansible_collections.citadel.llm.plugins.module_utils._findings import as_dicts, unknown
 from ansible_collections.citadel.llm.plugins.module_utils._preflight import SECTIONS
 from ansible_collections.citadel.llm.plugins.module_utils._preflight_expected import expectations, joined
+from ansible_collections.citadel.llm.plugins.module_utils._preflight_models import read
 
 MODULE = "citadel.llm.preflight"
 EMPTY: dict[str, Any] = {"findings": [], "facts": {}, "seconds": {}}
@@ -34,7 +37,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             fail_on = self._classes(arguments.pop("fail_on", ["blocking"]))
         except ValueError as error:
             return {"failed": True, "changed": False, "msg": f"{error}. Correct it in the inventory."}
-        arguments = _expected(arguments)
+        arguments = self._expected(arguments)
         result, refused = self._look(arguments, task_vars or {})
         if result.get("invalid"):
             return result
@@ -43,6 +46,29 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         if refused:
             result["findings"] = as_dicts([_no_root(refused)]) + result["findings"]
         return {**result, **self._judged(result, accepted, fail_on), "reason": None}
+
+    def _expected(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The module's arguments: each section as it is given, else what follows from known and expected."""
+        known, told = arguments.pop("known", None), arguments.pop("expected", None)
+        sections = arguments.pop("sections", None) or SECTIONS
+        given = {name: joined(name, options) for name, options in arguments.items()}
+        if known is None and told is None:
+            return given
+        known = dict(known or {})
+        if "models" in sections:
+            known["configs"] = self._configs(known)
+        return {**expectations(known, told or {}, sections), **given}
+
+    def _configs(self, known: dict[str, Any]) -> dict[str, Any]:
+        """What is known of the models that lie on the controller and are deployed, by name."""
+        wanted = {str(one.get("model")) for one in known.get("deployments") or []}
+        found = {}
+        for name, directory in (known.get("sources") or {}).items():
+            if name in wanted:
+                with contextlib.suppress(AnsibleError):  # not there: told by the stage that needs it
+                    place = self._find_needle("files", os.path.expanduser(str(directory)))
+                    found[name] = read(place)
+        return found
 
     @staticmethod
     def _classes(given: Any) -> list[str]:
@@ -86,16 +112,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             "stopping": acceptances.stopping(findings, fail_on),
             "unused": [one.as_dict() for one in unused],
         }
-
-
-def _expected(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The module's arguments: each section as it is given, else what follows from known and expected."""
-    known, told = arguments.pop("known", None), arguments.pop("expected", None)
-    sections = arguments.pop("sections", None) or SECTIONS
-    given = {name: joined(name, options) for name, options in arguments.items()}
-    if known is None and told is None:
-        return given
-    return {**expectations(known or {}, told or {}, sections), **given}
 
 
 def _no_root(reason: str) -> Any:

@@ -9,6 +9,8 @@ import posixpath
 import re
 from typing import Any, Callable, Dict, List, Sequence
 
+from ansible_collections.citadel.llm.plugins.module_utils import _preflight_models
+
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -56,10 +58,12 @@ def expectations(known: Dict[str, Any], told: Dict[str, Any], sections: Sequence
 
     ``known`` has what an inventory says of other things than the preflight, see the module's option. Lists of
     mounts and endpoints are joined, any other list of ``told`` takes the place of the derived one. GPUs and
-    driver are left out where the stack needs none and nothing is told of them.
+    driver are left out where the stack needs none and nothing is told of them, models where there are none.
     """
     derived = _derived(known)
-    if not told.get("models"):
+    if told.get("models") is not None:
+        derived["models"] = {}
+    if not dict(derived["models"], **(told.get("models") or {})).get("models"):
         sections = [section for section in sections if section != "models"]
     if _needs_no_gpu(known) and not ("gpus" in told or "driver" in told):
         sections = [section for section in sections if section not in ("gpus", "driver")]
@@ -105,6 +109,7 @@ def _derived(known: Dict[str, Any]) -> Dict[str, Any]:
         "host": {"os": known.get("os"), "python_min": known.get("python_min")},
         "gpus": gpus,
         "driver": stack,
+        "models": {} if _needs_no_gpu(known) else {"models": _preflight_models.deployed(known)},
         "mounts": {"mounts": mounts, "before_provisioning": before},
         "account": dict(known.get("account") or {}, before_provisioning=before),
         "endpoints": {"endpoints": _neighbours(known.get("checks") or [])},

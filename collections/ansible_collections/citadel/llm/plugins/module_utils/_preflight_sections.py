@@ -9,13 +9,19 @@ of all of them one after the other would take longer than looking.
 
 from __future__ import annotations
 
+import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.citadel.llm.plugins.module_utils._findings import Finding
+from ansible_collections.citadel.llm.plugins.module_utils._findings import Finding, unknown
 
 LOOK = ("nvidia_smi", "source", "root", "kernel_log", "timeout", "info")
+# What a model has here beside the options of model_fit.
+MODEL_HERE: Dict[str, Any] = {
+    "gpus": {"type": "list", "elements": "int"},
+    "before_provisioning": {"type": "bool", "default": False},
+}
 # What is left of the deadline for telling what was seen.
 MARGIN = 0.5
 
@@ -80,11 +86,12 @@ def _models(given: Optional[Dict[str, Any]]) -> List[Dict[str, Any]]:
         model_fit_problem,
     )
 
+    spec = dict(MODEL_FIT, **MODEL_HERE)
     entries = validated({"models": {"type": "list", "elements": "dict", "required": True}}, given)["models"]
     result = []
     for number, entry in enumerate(entries):
         try:
-            options = validated(MODEL_FIT, entry)
+            options = validated(spec, entry)
             problem = model_fit_problem(options)
         except ValueError as error:
             problem = str(error)
@@ -98,10 +105,17 @@ def _fit(models: List[Dict[str, Any]], info: Dict[str, Any]) -> Tuple[List[Findi
     """Whether each model fits; without a memory of its own, on the GPUs that were found."""
     from ansible_collections.citadel.llm.plugins.module_utils import _model_fit
 
-    memory = [gpu["memory_total_mib"] for gpu in info["gpus"] if gpu["memory_total_mib"]]
     findings: List[Finding] = []
     fits = []
     for options in models:
+        if options["before_provisioning"] and options["path"] and not os.path.exists(options["path"]):
+            findings.append(_not_fetched(options))
+            continue
+        memory = [
+            gpu["memory_total_mib"]
+            for gpu in info["gpus"]
+            if gpu["memory_total_mib"] and (options["gpus"] is None or gpu["index"] in options["gpus"])
+        ]
         seen = {"gpu_memory_mib": memory, "count": len(memory)} if memory else {}
         if options["gpu_memory_mib"] is not None or options["count"] is not None:
             seen = {}
@@ -111,15 +125,30 @@ def _fit(models: List[Dict[str, Any]], info: Dict[str, Any]) -> Tuple[List[Findi
     return findings, fits
 
 
+def _not_fetched(options: Dict[str, Any]) -> Finding:
+    return unknown(
+        "model.config",
+        options["name"] or options["path"],
+        expected="the model at %s" % options["path"],
+        found="not there yet",
+        why="The model is not in the store yet, so it is not known whether it fits on the GPUs.",
+        remedy="Apply the stage model and look again, or describe the model in preflight_expected.models "
+        "(config, weight_bytes).",
+    )
+
+
 def mounts(given: Dict[str, Any], _deadline: float) -> Part:
     """The expected mounts."""
-    from ansible_collections.citadel.llm.plugins.module_utils import _mount_check
     from ansible_collections.citadel.llm.plugins.module_utils._check_arguments import MOUNTS, mounts_problem
 
     options = validated(MOUNTS, given["mounts"])
     problem = mounts_problem(options)
     if problem:
         raise ValueError(problem)
+    if not options["mounts"]:
+        return Part([], {"mounts": []})
+    from ansible_collections.citadel.llm.plugins.module_utils import _mount_check
+
     findings, sights = _mount_check.check(
         options["mounts"], options["root"], options["timeout"], options["before_provisioning"]
     )
@@ -150,7 +179,6 @@ def account(given: Dict[str, Any], _deadline: float) -> Part:
 
 def endpoints(given: Dict[str, Any], deadline: float) -> Part:
     """The neighbours."""
-    from ansible_collections.citadel.llm.plugins.module_utils import _endpoint_check
     from ansible_collections.citadel.llm.plugins.module_utils._check_arguments import (
         ENDPOINTS,
         endpoints_problem,
@@ -160,6 +188,10 @@ def endpoints(given: Dict[str, Any], deadline: float) -> Part:
     problem = endpoints_problem(options)
     if problem:
         raise ValueError(problem)
+    if not options["endpoints"]:
+        return Part([], {"endpoints": []})
+    from ansible_collections.citadel.llm.plugins.module_utils import _endpoint_check
+
     within = min(options["deadline"], max(deadline - MARGIN, MARGIN))
     findings, records = _endpoint_check.check(options["endpoints"], within)
     return Part(findings, {"endpoints": records})

@@ -32,8 +32,10 @@ options:
     description: Options of M(citadel.llm.driver_check).
     type: dict
   models:
-    description: C(models), a list of options of M(citadel.llm.model_fit). A model without C(gpu_memory_mib)
-      and C(count) has to fit on the GPUs that are there.
+    description:
+      - C(models), a list of options of M(citadel.llm.model_fit). A model without C(gpu_memory_mib) and
+        C(count) has to fit on the GPUs that are there, or on those of them that C(gpus) numbers.
+      - With C(before_provisioning), a model whose C(path) is not there yet is a deviation that is C(unknown).
     type: dict
   mounts:
     description: Options of M(citadel.llm.mount_check). Entries for the same path are one, the later
@@ -49,13 +51,15 @@ options:
     description:
       - What the inventory says of other things, and from which expectations follow. They are laid below
         O(expected). Keys are C(stack), C(lock) (the content of a lock, for its torch build), C(gpu_count),
-        C(deployments), C(allowed_processes), C(mounts) and C(checks) as the roles have them, C(account)
-        (options of M(citadel.llm.account_check)), C(os), C(python_min) and C(before_provisioning).
+        C(deployments), C(engine_arguments), C(allowed_processes), C(mounts) and C(checks) as the roles have
+        them, C(model_store), C(sources) and C(directories) (where models lie on the controller and on the
+        host, by name), C(account) (options of M(citadel.llm.account_check)), C(os), C(python_min) and
+        C(before_provisioning).
       - Without a stack that needs GPUs, O(gpus) and O(driver) are looked at only where something is expected.
     type: dict
   expected:
     description: What is expected, by section, with the options of the same names. V(null) takes back what
-      follows from O(known).
+      follows from O(known). With O(models) no deployment is looked at beside what is told.
     type: dict
   sections:
     description: Which sections of O(known) and O(expected) are looked at, by default all.

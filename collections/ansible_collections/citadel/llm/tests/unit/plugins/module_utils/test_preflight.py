@@ -136,7 +136,11 @@ def test_entries_for_one_thing_are_joined_and_null_takes_back() -> None:
 KNOWN: Dict[str, Any] = {
     "stack": "cuda",
     "gpu_count": 2,
-    "deployments": [{"name": "a"}, {"name": "b", "arguments": {"tensor-parallel-size": 2}}],
+    "deployments": [
+        {"name": "a", "model": "m", "accelerator": "cpu"},
+        {"name": "b", "model": "m", "arguments": {"tensor-parallel-size": 2}},
+    ],
+    "model_store": "/srv/models",
     "mounts": [{"path": "/srv", "device": "/dev/sda", "fstype": "ext4", "format": True}],
     "checks": [
         {"name": "db", "kind": "tcp", "host": "192.0.2.5", "port": 5432, "critical": False},
@@ -161,6 +165,16 @@ def test_expectations_follow_from_the_other_roles() -> None:
             "allowed_processes": ["/opt/citadel"],
         },
         "driver": {"stack": {"name": "cuda"}},
+        "models": {
+            "models": [
+                {
+                    "name": "b",
+                    "path": "/srv/models/m/current",
+                    "tensor_parallel_size": 2,
+                    "before_provisioning": True,
+                }
+            ]
+        },
         "mounts": {
             "mounts": [{"path": "/srv", "device": "/dev/sda", "in_fstab": True}],
             "before_provisioning": True,
