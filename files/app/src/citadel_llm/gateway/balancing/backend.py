@@ -37,7 +37,7 @@ class Outcome(Enum):
     """Taken from a hung engine, to be made good elsewhere."""
 
 
-_FAILURES = frozenset({Outcome.FAILED, Outcome.LOST, Outcome.UNREACHABLE, Outcome.GARBAGE, Outcome.TIMED_OUT})
+FAILURES = frozenset({Outcome.FAILED, Outcome.LOST, Outcome.UNREACHABLE, Outcome.GARBAGE, Outcome.TIMED_OUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class BackendState:
         self._waiting.pop(attempt, None)
         self.in_flight -= 1
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
-        if outcome in _FAILURES:
+        if outcome in FAILURES:
             fatal = outcome is Outcome.UNREACHABLE
             self.breaker.failure(now, trial=attempt.trial, fatal=fatal)
             self._recompute()

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from citadel_llm.gateway.balancing.backend import BackendState, Health
+from citadel_llm.gateway.balancing.backend import FAILURES, BackendState, Health
 from citadel_llm.gateway.balancing.balancer import Balancer
 from citadel_llm.gateway.balancing.probes import Prober
 from citadel_llm.gateway.balancing.route import ModelRoute
@@ -122,15 +122,23 @@ def _loads(backends: list[BackendState]) -> Iterator[Metric]:
 
 
 def _attempts(backends: list[BackendState]) -> Iterator[Metric]:
-    metric = CounterMetricFamily(
+    attempts = CounterMetricFamily(
         f"{_PREFIX}_backend_attempts",
         "Attempts on back ends, by how they ended.",
         labels=[*_BACKEND, "outcome"],
     )
+    failures = CounterMetricFamily(
+        f"{_PREFIX}_backend_failures",
+        "Failed attempts on a back end, those included that another one made good.",
+        labels=[*_BACKEND, "cause"],
+    )
     for backend in backends:
+        labels = [backend.model, backend.name]
         for outcome, number in backend.outcomes.items():
-            metric.add_metric([backend.model, backend.name, outcome.value], number)
-    yield metric
+            attempts.add_metric([*labels, outcome.value], number)
+            if outcome in FAILURES:
+                failures.add_metric([*labels, outcome.value], number)
+    yield from (attempts, failures)
 
 
 def _queues(routes: list[ModelRoute]) -> Iterator[Metric]:
