@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from citadel_llm.services import journal
-from citadel_llm.services.journal import Filter, JournalError
+from citadel_llm.services.journal import Filter, JournalError, Range
 from files.app.tests.fixtures.journalctl import FakeJournal
 
 UNITS = ["citadel-*.service"]
@@ -92,7 +92,7 @@ def test_a_request_is_found_in_the_engines_plain_lines(fake_journal: FakeJournal
 
 
 def test_since_is_handed_on(fake_journal: FakeJournal) -> None:
-    journal.read(UNITS, Filter(level="error"), 5, since="10 min ago")
+    journal.read(UNITS, Filter(level="error"), 5, Range("10 min ago"))
     assert fake_journal.argv[-3:] == ["--reverse", "--since", "10 min ago"]
 
 

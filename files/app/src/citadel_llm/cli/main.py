@@ -23,11 +23,13 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "reload": ("citadel_llm.cli.lifecycle", "reload", "Reload a service, or all that can."),
     "health": ("citadel_llm.cli.health", "health", "Check services, engines, disks, memory and CPU."),
     "logs": ("citadel_llm.cli.logs", "logs", "Show or follow the services' logs."),
+    "silence": ("citadel_llm.cli.silence", "silence", "Silence alerts for a time of maintenance."),
     "config": ("citadel_llm.cli.config", "config", "Validate, show, switch, back up and restore settings."),
     "keys": ("citadel_llm.cli.keys", "keys", "Manage API keys."),
     "routing": ("citadel_llm.cli.routing", "routing", "Build, check and show the routing snapshot."),
     "engine": ("citadel_llm.cli.engine", "engine", "Check and probe one engine (used by its unit)."),
     "gateway": ("citadel_llm.cli.gateway", "gateway", "Run the gateway (used by its unit)."),
+    "exporter": ("citadel_llm.cli.exporter", "exporter", "Run the exporter of metrics (used by its unit)."),
 }
 
 

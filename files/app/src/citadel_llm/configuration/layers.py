@@ -40,6 +40,7 @@ SECTION_FILES = {
     "logging": "global/logging.yaml",
     "metrics": "global/metrics.yaml",
     "health": "global/metrics.yaml",
+    "monitoring": "global/monitoring.yaml",
     "api_gateway": "services/api_gateway.yaml",
     "ai_models": "services/ai_models.yaml",
 }

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from citadel_llm.schema.gateway import GatewaySettings
+from citadel_llm.schema.monitoring import MonitoringSection
 from citadel_llm.schema.snapshot import Name as ModelName
 from citadel_llm.schema.snapshot import Task
 
@@ -327,6 +328,7 @@ class Settings(Section):
     logging: LoggingSection
     metrics: MetricsSection
     health: HealthSection = Field(default_factory=HealthSection)
+    monitoring: MonitoringSection = Field(default_factory=MonitoringSection)
     api_gateway: GatewaySettings
     ai_models: ModelsSection
 
@@ -337,6 +339,8 @@ class Settings(Section):
             used.append((("citadel", "edge", "port"), self.citadel.edge.port))
         used.append((("api_gateway", "port"), self.api_gateway.port))
         used.append((("api_gateway", "internal_port"), self.api_gateway.internal_port))
+        if self.monitoring.exporter is not None:
+            used.append((("monitoring", "exporter", "port"), self.monitoring.exporter.port))
         for index, deployment in enumerate(self.ai_models.deployments):
             used.append((("ai_models", "deployments", index, "port"), deployment.port))
         _raise_if(_duplicates(used, "is taken by {first}. Give each service its own port"))

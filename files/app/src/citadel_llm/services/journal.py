@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -33,16 +34,44 @@ class Entry:
     level: str
     message: str
     fields: dict[str, Any] = field(default_factory=dict)
+    host: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {
             "time": self.time.isoformat(timespec="milliseconds"),
+            **({"host": self.host} if self.host else {}),
             "unit": self.unit,
             "level": self.level,
             "message": self.message,
             **({"fields": self.fields} if self.fields else {}),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Where to look: from and until when, as journalctl takes it; on this host, another one, or all.
+
+    Other hosts are those whose journals were shipped here. `host` is a name, `*` stands for all.
+    """
+
+    since: str | None = None
+    until: str | None = None
+    host: str | None = None
+
+    @property
+    def argv(self) -> list[str]:
+        """Arguments of journalctl."""
+        times = [
+            *(["--since", self.since] if self.since else []),
+            *(["--until", self.until] if self.until else []),
+        ]
+        if self.host is None:
+            return times
+        return [*times, "--merge", *([f"_HOSTNAME={self.host}"] if self.host != "*" else [])]
+
+
+_ANY = Range()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +114,9 @@ def last_lines(unit: str, count: int) -> list[str]:
     return [_CONTROL.sub("", redact_text(line)) for line in text.splitlines()]
 
 
-def read(units: Sequence[str], wanted: Filter, lines: int, since: str | None = None) -> list[Entry]:
+def read(units: Sequence[str], wanted: Filter, lines: int, where: Range = _ANY) -> list[Entry]:
     """The last `lines` entries that are wanted, oldest first. Raises JournalError."""
-    argv = [
-        "--reverse",
-        *([] if wanted.any else ["--lines", str(lines)]),
-        *(["--since", since] if since else []),
-    ]
+    argv = ["--reverse", *([] if wanted.any else ["--lines", str(lines)]), *where.argv]
     found: list[Entry] = []
     # Newest first, so that a filter reads no more of the journal than it has to.
     for entry in _entries(units, argv):
@@ -102,12 +127,36 @@ def read(units: Sequence[str], wanted: Filter, lines: int, since: str | None = N
     return found[::-1]
 
 
-def follow(units: Sequence[str], wanted: Filter) -> Iterator[Entry]:
+def follow(units: Sequence[str], wanted: Filter, where: Range = _ANY) -> Iterator[Entry]:
     """New entries as they are written, until the caller stops. Raises JournalError."""
-    return (entry for entry in _entries(units, ["--follow", "--lines", "0"]) if wanted.accepts(entry))
+    argv = ["--follow", "--lines", "0", *where.argv]
+    return (entry for entry in _entries(units, argv) if wanted.accepts(entry))
+
+
+def walk(units: Sequence[str], where: Range) -> Iterator[Entry]:
+    """Every entry, oldest first, one at a time. Raises JournalError."""
+    return _entries(units, where.argv)
+
+
+def follow_levels(units: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Unit and level of each new line, at less cost than `follow`. Raises JournalError."""
+    argv = ["--follow", "--lines", "0", "--output-fields", "MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT"]
+    for line in _lines(units, argv):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            record = json.loads(line)
+            text = _text(record["MESSAGE"])
+            unit = record.get("UNIT") or record.get("_SYSTEMD_UNIT") or ""
+            yield str(unit), _level(text, _members(text), record.get("PRIORITY"))
 
 
 def _entries(units: Sequence[str], argv: list[str]) -> Iterator[Entry]:
+    for line in _lines(units, argv):
+        entry = parse(line)
+        if entry is not None:
+            yield entry
+
+
+def _lines(units: Sequence[str], argv: list[str]) -> Iterator[bytes]:
     selected = [f"--unit={unit}" for unit in units]
     command = ["journalctl", "--output", "json", "--no-pager", *selected, *argv]
     try:
@@ -118,10 +167,7 @@ def _entries(units: Sequence[str], argv: list[str]) -> Iterator[Entry]:
         assert process.stdout is not None
         assert process.stderr is not None
         try:
-            for line in process.stdout:
-                entry = parse(line)
-                if entry is not None:
-                    yield entry
+            yield from process.stdout
             complaint = process.stderr.read().decode("utf-8", "replace").strip()
             _judge(process.wait(), complaint)
         finally:
@@ -148,30 +194,46 @@ def parse(line: bytes) -> Entry | None:
         raw = record["MESSAGE"]
     except (ValueError, KeyError, TypeError):
         return None
-    # journald gives bytes that are not UTF-8 as a list of numbers, and an oversized field as null.
-    text = bytes(raw).decode("utf-8", "replace") if isinstance(raw, list) else str(raw or "")
+    text = _text(raw)
     level, message, fields = _structure(text, record.get("PRIORITY"))
     unit = record.get("UNIT") or record.get("_SYSTEMD_UNIT") or ""
-    return Entry(datetime.fromtimestamp(micros / 1e6, UTC), str(unit), level, message, fields)
+    host = record.get("_HOSTNAME") or ""
+    return Entry(datetime.fromtimestamp(micros / 1e6, UTC), str(unit), level, message, fields, str(host))
+
+
+def _text(raw: Any) -> str:
+    # journald gives bytes that are not UTF-8 as a list of numbers, and an oversized field as null.
+    return bytes(raw).decode("utf-8", "replace") if isinstance(raw, list) else str(raw or "")
+
+
+def _members(text: str) -> dict[str, Any] | None:
+    """What a line of JSON holds; None for plain text."""
+    if not text.startswith("{"):
+        return None
+    try:
+        members = json.loads(text)
+    except ValueError:
+        return None
+    return members if isinstance(members, dict) else None
+
+
+def _level(text: str, members: dict[str, Any] | None, priority: Any) -> str:
+    """The level that the line itself names, else the one that journald took it for."""
+    if members is not None:
+        level = str(members.get("level", "")).lower()
+        if level in LEVELS:
+            return level
+    elif found := _PLAIN_LEVEL.match(text):
+        return found[1].lower()
+    return _BY_PRIORITY[int(priority)] if str(priority).isdigit() and int(str(priority)) < 8 else "info"
 
 
 def _structure(text: str, priority: Any) -> tuple[str, str, dict[str, Any]]:
     """Level, message and fields of a log line, which is JSON of ours or the plain text of an engine."""
-    fallback = _BY_PRIORITY[int(priority)] if str(priority).isdigit() and int(str(priority)) < 8 else "info"
-    members: Any = None
-    if text.startswith("{"):
-        try:
-            members = json.loads(text)
-        except ValueError:
-            members = None
-    if not isinstance(members, dict):
-        found = _PLAIN_LEVEL.match(text)
-        return (found[1].lower() if found else fallback), _CONTROL.sub("", redact_text(text)), {}
-    level = str(members.get("level", "")).lower()
+    members = _members(text)
+    level = _level(text, members, priority)
+    if members is None:
+        return level, _CONTROL.sub("", redact_text(text)), {}
     message = next((members[key] for key in ("event", "message", "msg") if key in members), "")
     fields = {key: value for key, value in members.items() if key not in _ENVELOPE}
-    return (
-        level if level in LEVELS else fallback,
-        _CONTROL.sub("", redact_text(str(message))),
-        redact(fields),
-    )
+    return level, _CONTROL.sub("", redact_text(str(message))), redact(fields)
