@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from citadel_llm.gateway.transport.refusals import Refusal
+
 Header = tuple[bytes, bytes]
 
 INVALID_REQUEST = "invalid_request_error"
@@ -57,15 +59,41 @@ def bad_request(message: str, *, param: str | None = None, code: str | None = No
     return ApiError(400, message, cause="bad_request", param=param, code=code)
 
 
-def body_too_large(limit: int) -> ApiError:
-    message = f"The request's body is larger than the {limit} bytes that are accepted."
-    return ApiError(413, message, cause="too_large", code="request_too_large")
+_REFUSED = {
+    408: "request_timeout",
+    413: "request_too_large",
+    431: "request_too_large",
+    503: "service_unavailable",
+}
 
 
-def body_too_slow() -> ApiError:
+def refused(refusal: Refusal) -> ApiError:
+    """What the transport refused."""
+    code = _REFUSED.get(refusal.status)
+    type_ = SERVER_ERROR if refusal.status >= 500 else INVALID_REQUEST
+    return ApiError(refusal.status, refusal.message, cause=refusal.cause, type_=type_, code=code)
+
+
+def compressed() -> ApiError:
     return ApiError(
-        408, "The request's body did not arrive in time.", cause="slow_client", code="request_timeout"
+        415,
+        "Compressed request bodies are not accepted; send the JSON as it is.",
+        cause="bad_request",
+        code="unsupported_content_encoding",
     )
+
+
+def wrong_task(model: str, task: str) -> ApiError:
+    return bad_request(
+        f"The model {model!r} does not generate text; its task is {task!r}.",
+        param="model",
+        code="unsupported_task",
+    )
+
+
+def client_too_slow(seconds: float) -> ApiError:
+    message = f"The client took nothing of the answer for {seconds:g} seconds."
+    return ApiError(408, message, cause="slow_client", code="request_timeout")
 
 
 def model_not_found(model: str) -> ApiError:

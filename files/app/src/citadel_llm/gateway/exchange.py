@@ -4,56 +4,80 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from citadel_llm.gateway import errors
 from citadel_llm.gateway.errors import ApiError, Header
+from citadel_llm.gateway.headers import RequestHeaders, header_lines
 from citadel_llm.gateway.metrics import NO_MODEL
+from citadel_llm.gateway.transport.refusals import Refusal
+from citadel_llm.gateway.transport.request import Request
 from citadel_llm.gateway.usage import Tail
+from citadel_llm.telemetry import get_logger
 
-Message = dict[str, Any]
+if TYPE_CHECKING:
+    from citadel_llm.gateway.app import Gateway
+
+CLIENT_GONE = "client_gone"
+_CLIENT_CLOSED_REQUEST = 499
+_JSON = b"content-type: application/json\r\n"
+_log = get_logger("citadel.gateway")
+T = TypeVar("T")
 
 
-class ClientGone(Exception):  # noqa: N818 (it is no error of ours)
-    """The client closed its connection; nobody waits for an answer."""
+class Work(Protocol):
+    """What is being done elsewhere for a request."""
+
+    def on_timeout(self, reason: str) -> ApiError:
+        """It took too long: give up, and say what to tell the client."""
+
+    def abandon(self, cause: str) -> None:
+        """Nobody waits for the result any more."""
+
+    def on_pause(self) -> None:
+        """The client reads too slowly."""
+
+    def on_resume(self) -> None:
+        """It has caught up."""
 
 
 class Exchange:
-    """The state of one request. Times are in seconds of the monotonic clock."""
+    """The state of one request. Times are in seconds of the monotonic clock.
+
+    The transport calls the ``on_…`` methods. Whatever a step raises becomes the answer: see `run`. When it is
+    over, however it ended, each function in `releases` is called once.
+    """
 
     __slots__ = (
-        "_loop",
-        "_reason",
-        "_seconds",
-        "_send",
+        "_gateway",
         "_task",
-        "_timer",
-        "alive_at",
+        "_then",
         "backend",
         "bytes_in",
         "bytes_out",
-        "cancelled_for",
         "cause",
         "endpoint",
         "event_stream",
         "finished",
         "first_byte_at",
+        "headers",
         "key_id",
         "method",
         "model",
-        "path",
-        "request_id",
-        "scope",
+        "releases",
+        "request",
         "started",
         "status",
         "stream",
         "tail",
+        "work",
     )
 
-    def __init__(self, scope: Message, send: Any, request_id: str) -> None:
-        self.scope = scope
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.request_id = request_id
+    def __init__(self, gateway: Gateway, request: Request, headers: RequestHeaders) -> None:
+        self.request = request
+        self.headers = headers
+        self.method = request.method
         self.endpoint = "other"
         self.started = time.monotonic()
         self.first_byte_at = 0.0
@@ -68,95 +92,159 @@ class Exchange:
         self.bytes_out = 0
         self.tail: Tail | None = None
         self.finished = False
-        self.cancelled_for: str | None = None
-        self._send = send
-        self._task: asyncio.Task[Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
-        self._reason = ""
-        self._seconds = 0.0
-        self.alive_at = 0.0
+        self.work: Work | None = None
+        self.releases: list[Callable[[], None]] = []
+        self._gateway = gateway
+        self._then: Callable[[Exchange, bytes], None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def path(self) -> str:
+        return self.request.path.decode("latin-1")
+
+    @property
+    def request_id(self) -> str:
+        return self.headers.request_id.decode("ascii")
+
+    # -- steps
+
+    def run(self, step: Callable[..., None], *arguments: Any) -> None:
+        """Do a step of this request's work; what it raises is told to the client. It raises nothing."""
+        try:
+            step(*arguments)
+        except ApiError as error:
+            self.fail(error)
+        except Exception:
+            _log.exception("request failed", request_id=self.request_id, path=self.path)
+            self.fail(errors.internal())
+
+    def wait_for_body(self, then: Callable[[Exchange, bytes], None]) -> None:
+        """Go on with `then` when the body is complete."""
+        self._then = then
+        self.request.handler = self
+
+    def wait(self, work: Coroutine[Any, Any, T], then: Callable[[T], None]) -> None:
+        """Go on with `then` when a coroutine has its result. It is cancelled when the client leaves."""
+        self.request.handler = self
+
+        async def waiting() -> None:
+            try:
+                result = await work
+            except ApiError as error:
+                self._task = None
+                self.fail(error)
+            except Exception:
+                self._task = None
+                _log.exception("request failed", request_id=self.request_id, path=self.path)
+                self.fail(errors.internal())
+            else:
+                self._task = None
+                if not self.finished:
+                    self.run(then, result)
+
+        self._task = asyncio.get_running_loop().create_task(waiting())
+
+    # -- what the transport tells
+
+    def on_body(self, body: bytes) -> None:
+        self.bytes_in = len(body)
+        then, self._then = self._then, None
+        if then is not None:
+            self.run(then, self, body)
+
+    def on_refused(self, refusal: Refusal) -> None:
+        self.bytes_in = self.request.received
+        self.fail(errors.refused(refusal))
+
+    def on_timeout(self, reason: str) -> None:
+        if self.work is not None:
+            self.fail(self.work.on_timeout(reason))
+        else:
+            self.fail(errors.internal())
+
+    def on_disconnect(self) -> None:
+        if not self.finished:
+            self.cause = CLIENT_GONE
+            self.status = self.status or _CLIENT_CLOSED_REQUEST
+            self._leave_work(CLIENT_GONE)
+            self._over()
+
+    def on_shutdown(self) -> None:
+        self.fail(errors.shutting_down(self._gateway.settings.backends.retry_after_s))
+
+    def on_pause(self) -> None:
+        if self.work is not None:
+            self.work.on_pause()
+
+    def on_resume(self) -> None:
+        if self.work is not None:
+            self.work.on_resume()
 
     # -- the answer
 
-    async def start(self, status: int, headers: list[Header]) -> None:
-        """Send the status line and headers."""
+    def start(self, status: int, lines: bytes, length: int | None) -> None:
+        """Begin an answer; it leaves with its first part."""
         self.status = status
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self.request.start(status, lines, length)
 
-    async def send(self, body: bytes) -> None:
-        """Send a part of the body that is not the last one."""
+    def send(self, data: bytes) -> None:
+        """Send a part of the body that is not the last one and not empty."""
         if self.bytes_out == 0:
             self.first_byte_at = time.monotonic()
-        self.bytes_out += len(body)
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        self.bytes_out += len(data)
+        self.request.write(data)
 
-    async def end(self, body: bytes = b"") -> None:
+    def end(self, data: bytes = b"") -> None:
         """Send the last part."""
-        if self.bytes_out == 0 and body:
-            self.first_byte_at = time.monotonic()
-        self.bytes_out += len(body)
+        if data:
+            if self.bytes_out == 0:
+                self.first_byte_at = time.monotonic()
+            self.bytes_out += len(data)
         self.finished = True
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        self.request.finish(data)
+        self._over()
 
-    async def answer(self, status: int, body: bytes, headers: tuple[Header, ...] = ()) -> None:
+    def answer(self, status: int, body: bytes, headers: tuple[Header, ...] = ()) -> None:
         """Send a whole JSON document."""
-        head = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"x-request-id", self.request_id.encode()),
-            *headers,
-        ]
-        await self.start(status, head)
-        await self.end(body if self.method != "HEAD" else b"")
+        lines = b"%bx-request-id: %b\r\n%b" % (_JSON, self.headers.request_id, header_lines(headers))
+        self.start(status, lines, len(body))
+        self.end(body if self.method != "HEAD" else b"")
 
-    async def fail(self, error: ApiError) -> None:
-        """Answer with an error."""
-        self.cause = error.cause
-        await self.answer(error.status, error.body(), error.headers)
-
-    # -- giving up
-
-    def attach(self) -> None:
-        """Let `cancel` and the deadline end the current task's waiting."""
-        self._task = asyncio.current_task()
-
-    def cancel(self, reason: str) -> None:
-        """End the waiting of the task that serves this request, once, and remember why."""
-        if self._task is None or self.finished or self.cancelled_for is not None:
+    def fail(self, error: ApiError) -> None:
+        """Tell of an error, in whatever form is still possible."""
+        if self.finished:
             return
-        self.cancelled_for = reason
-        self._task.cancel()
-
-    def expect(self, reason: str, seconds: float) -> None:
-        """From now on, `seconds` without `progress` end the waiting with `reason`."""
-        self._reason = reason
-        self._seconds = seconds
-        self.alive_at = self._loop.time()
-        due = self.alive_at + seconds
-        if self._timer is not None:
-            if self._timer.when() <= due:
-                return  # it will find the new limit when it fires; most requests need one timer
-            self._timer.cancel()
-        self._timer = self._loop.call_at(due, self._check)
-
-    def progress(self) -> None:
-        """Something arrived."""
-        self.alive_at = self._loop.time()
-
-    def disarm(self) -> None:
-        """No limit any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _check(self) -> None:
-        due = self.alive_at + self._seconds
-        if due > self._loop.time():
-            self._timer = self._loop.call_at(due, self._check)
+        self.cause = error.cause
+        self._leave_work(error.cause)
+        if self.status == 0:
+            self.answer(error.status, error.body(), error.headers)
+        elif self.event_stream:
+            # Ending the event that was cut short keeps the error from becoming a part of it.
+            aligned = self.tail is None or self.tail.ends_event()
+            self.end((b"" if aligned else b"\n\n") + error.event())
         else:
-            self._timer = None
-            self.cancel(self._reason)
+            self.request.cut()
+            self._over()
+
+    def _leave_work(self, cause: str) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        work, self.work = self.work, None
+        if work is not None:
+            work.abandon(cause)
+
+    def _over(self) -> None:
+        """Release what was held, and account for the request; once."""
+        self.finished = True
+        self.work = None
+        for release in self.releases:
+            release()
+        self.releases.clear()
+        try:
+            self._gateway.account(self)
+        except Exception:
+            _log.exception("request was not accounted for", request_id=self.request_id)
 
     # -- the log
 

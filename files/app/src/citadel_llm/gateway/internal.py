@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from citadel_llm.gateway.app import Gateway, Receive, Send
+from citadel_llm.gateway.app import Gateway
 from citadel_llm.gateway.engines import Engines, Probe
-from citadel_llm.gateway.exchange import Message
 from citadel_llm.gateway.metrics import GatewayMetrics
 from citadel_llm.gateway.snapshots import SnapshotStore
 from citadel_llm.gateway.table import BackendState, RoutingTable
+from citadel_llm.gateway.transport.refusals import Refusal
+from citadel_llm.gateway.transport.request import Request
+from citadel_llm.telemetry import get_logger
 from citadel_llm.telemetry.access import AccessLog
 from citadel_llm.telemetry.metrics import exposition
 
 _PROBE_FRESH_S = 1.0
 _JSON = "application/json"
 _Answer = tuple[int, str, bytes]
+_Endpoint = Callable[[Request], Coroutine[Any, Any, _Answer]]
+_log = get_logger("citadel.gateway.internal")
 
 
 class Internal:
@@ -44,31 +48,34 @@ class Internal:
         self._started = time.monotonic()
         self._probe_lock = asyncio.Lock()
         self._probes: tuple[float, RoutingTable, dict[BackendState, Probe]] | None = None
-        self._routes: dict[str, Callable[[Message], Awaitable[_Answer]]] = {
-            "/live": self._live,
-            "/health": self._health,
-            "/ready": self._ready,
+        self._routes: dict[bytes, _Endpoint] = {
+            b"/live": self._live,
+            b"/health": self._health,
+            b"/ready": self._ready,
         }
         if expose_metrics:
-            self._routes["/metrics"] = self._expose
+            self._routes[b"/metrics"] = self._expose
 
-    async def __call__(self, scope: Message, _receive: Receive, send: Send) -> None:
-        handler = self._routes.get(scope["path"])
+    def begin(self, request: Request) -> None:
+        """A head is complete."""
+        handler = self._routes.get(request.path)
         if handler is None:
-            answer = _json(404, {"error": f"nothing here; there is {', '.join(self._routes)}"})
-        elif scope["method"] not in ("GET", "HEAD"):
-            answer = _json(405, {"error": f"{scope['path']} accepts GET"})
+            offered = ", ".join(path.decode() for path in self._routes)
+            _answer(request, _json(404, {"error": f"nothing here; there is {offered}"}))
+        elif request.method not in ("GET", "HEAD"):
+            _answer(request, _json(405, {"error": f"{request.path.decode('latin-1')} accepts GET"}))
         else:
-            answer = await handler(scope)
-        status, content_type, body = answer
-        headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body if scope["method"] != "HEAD" else b""})
+            request.handler = _Answering(request, handler)
 
-    async def _live(self, _scope: Message) -> _Answer:
+    def refuse(self, refusal: Refusal) -> tuple[bytes, bytes]:
+        """The transport could not make a request of what it read."""
+        _, content_type, body = _json(refusal.status, {"error": refusal.message})
+        return b"content-type: %b\r\n" % content_type.encode(), body
+
+    async def _live(self, _request: Request) -> _Answer:
         return _json(200, {"status": "ok"})
 
-    async def _health(self, _scope: Message) -> _Answer:
+    async def _health(self, _request: Request) -> _Answer:
         return _json(
             200,
             {
@@ -79,7 +86,7 @@ class Internal:
             },
         )
 
-    async def _ready(self, _scope: Message) -> _Answer:
+    async def _ready(self, _request: Request) -> _Answer:
         """200 when a snapshot is loaded and each of its models has a back end that answers."""
         table = self._snapshots.table
         models: dict[str, Any] = {}
@@ -92,8 +99,8 @@ class Internal:
             200 if ready else 503, {"status": status, "snapshot": self._snapshot(), "models": models}
         )
 
-    async def _expose(self, scope: Message) -> _Answer:
-        accept = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
+    async def _expose(self, request: Request) -> _Answer:
+        accept = next((value.decode("latin-1") for name, value in request.headers if name == b"accept"), "")
         if self._access_log is not None:
             self._metrics.access_lines_dropped.set(self._access_log.dropped)
         self._metrics.draining.set(self.draining)
@@ -136,3 +143,50 @@ def _model(backends: tuple[BackendState, ...], probes: dict[BackendState, Probe]
 
 def _json(status: int, document: dict[str, Any]) -> _Answer:
     return status, _JSON, json.dumps(document).encode() + b"\n"
+
+
+def _answer(request: Request, answer: _Answer) -> None:
+    status, content_type, body = answer
+    request.respond(status, b"content-type: %b\r\n" % content_type.encode(), body)
+
+
+class _Answering:
+    """Answers one request when its endpoint has an answer."""
+
+    def __init__(self, request: Request, endpoint: _Endpoint) -> None:
+        self._request = request
+        self._task = asyncio.get_running_loop().create_task(self._run(endpoint))
+
+    async def _run(self, endpoint: _Endpoint) -> None:
+        try:
+            answer = await endpoint(self._request)
+        except Exception:
+            _log.exception("request failed", path=self._request.path.decode("latin-1"))
+            answer = _json(500, {"error": "unexpected error; the log has the details"})
+        if not self._request.answered:
+            _answer(self._request, answer)
+
+    def on_body(self, body: bytes) -> None:
+        """Nothing is expected of it."""
+
+    def on_refused(self, refusal: Refusal) -> None:
+        self._end(_json(refusal.status, {"error": refusal.message}))
+
+    def on_timeout(self, reason: str) -> None:
+        self._end(_json(503, {"error": f"no answer in time ({reason})"}))
+
+    def on_shutdown(self) -> None:
+        self._end(_json(503, {"error": "shutting down"}))
+
+    def on_disconnect(self) -> None:
+        self._task.cancel()
+
+    def on_pause(self) -> None:
+        """An answer is one piece."""
+
+    def on_resume(self) -> None:
+        """An answer is one piece."""
+
+    def _end(self, answer: _Answer) -> None:
+        self._task.cancel()
+        _answer(self._request, answer)

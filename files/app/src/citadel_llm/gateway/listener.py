@@ -1,16 +1,15 @@
-"""Sockets and the HTTP server on them."""
+"""Sockets, and the life of a server on them."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import math
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
-import uvicorn
-
+from citadel_llm.gateway.transport.limits import Limits
+from citadel_llm.gateway.transport.request import Application
+from citadel_llm.gateway.transport.server import HttpServer
 from citadel_llm.schema.gateway import GatewaySettings
 from citadel_llm.telemetry import get_logger
 from citadel_llm.telemetry.systemd import PassedSocket
@@ -66,84 +65,83 @@ def _bind(host: str, port: int, setting: str, backlog: int) -> socket.socket:
     return sock
 
 
-class Listener(uvicorn.Server):
-    """A server that leaves signals alone and stops politely."""
+def limits_of(settings: GatewaySettings) -> Limits:
+    """What the transport needs of the settings."""
+    return Limits(
+        head_bytes=settings.max_header_bytes,
+        head_fields=settings.max_headers,
+        body_bytes=settings.max_body_bytes,
+        head_s=settings.timeouts.head_s,
+        body_s=settings.timeouts.body_s,
+        keepalive_s=settings.keepalive_s,
+        connections=settings.max_connections,
+        connections_per_address=settings.max_connections_per_address,
+    )
+
+
+class Listener:
+    """Serves an application until it is told to stop, and stops politely. Made inside the running loop."""
 
     def __init__(
-        self, app: Any, settings: GatewaySettings, *, drain_idle_s: float, drain_timeout_s: float
+        self,
+        application: Application,
+        limits: Limits,
+        *,
+        backlog: int,
+        drain_idle_s: float,
+        drain_timeout_s: float,
     ) -> None:
-        config = uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=math.ceil(settings.keepalive_s),
-            backlog=settings.backlog,
-        )
-        super().__init__(config)
         self.ready = asyncio.Event()
+        self.http = HttpServer(application, limits)
+        self._backlog = backlog
         self._stopping = asyncio.Event()
+        self._hurry = False
         self._drain_idle_s = drain_idle_s
         self._drain_timeout_s = drain_timeout_s
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """The process handles signals, not the server."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        self.ready.set()
-
-    async def main_loop(self) -> None:
-        """Renew the Date header each second until `stop`."""
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), 1.0)
-
     def stop(self) -> None:
         """Begin to drain."""
-        self.should_exit = True
         self._stopping.set()
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    def stop_now(self) -> None:
+        """Drain no longer."""
+        self._hurry = True
+        self._stopping.set()
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Serve on a socket until all is over."""
+        await self.http.listen(sock, self._backlog)
+        self.ready.set()
+        await self._stopping.wait()
+        await self._drain()
+
+    async def _drain(self) -> None:
         """Accept no more, answer what is under way, and what is already on its way over idle connections."""
         loop = asyncio.get_running_loop()
+        http = self.http
         end = loop.time() + self._drain_timeout_s
-        for server in self.servers:
-            server.close()
-        # Connections that are told to close after their next answer need not be cut while a request arrives.
-        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
-        idle_end = min(end, loop.time() + self._drain_idle_s)
-        await self._wait_while(lambda: bool(self.server_state.connections), idle_end)
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        await self._wait_while(self._busy, end)
-        if self._busy():
-            await self._cancel()
-        for sock in sockets or []:
-            sock.close()
+        # Clients are told to close with their next answer, so that none is cut off while it sends a request.
+        http.stop_accepting()
+        await self._wait_while(lambda: bool(http.connections), min(end, loop.time() + self._drain_idle_s))
+        for connection in list(http.connections):
+            connection.shut_idle()
+        await self._wait_while(lambda: bool(http.connections), end)
+        if http.connections:
+            await self._cut_off()
 
     async def _wait_while(self, condition: Callable[[], bool], end: float) -> None:
         loop = asyncio.get_running_loop()
-        while condition() and loop.time() < end and not self.force_exit:  # noqa: ASYNC110 (uvicorn has no event)
+        while condition() and loop.time() < end and not self._hurry:  # noqa: ASYNC110 (polling costs nothing here)
             await asyncio.sleep(_TICK_S)
 
-    def _busy(self) -> bool:
-        return bool(self.server_state.connections or self.server_state.tasks)
-
-    async def _cancel(self) -> None:
-        tasks = set(self.server_state.tasks)
-        _log.warning("requests were cut off because draining took too long", requests=len(tasks))
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_AFTER_CANCEL_S)
-        for connection in list(self.server_state.connections):
-            if connection.transport is not None:
-                connection.transport.abort()
+    async def _cut_off(self) -> None:
+        http = self.http
+        _log.warning("requests were cut off because draining took too long", requests=http.busy)
+        for connection in list(http.connections):
+            connection.shut_down()
+        self._hurry = False
+        await self._wait_while(
+            lambda: bool(http.connections), asyncio.get_running_loop().time() + _AFTER_CANCEL_S
+        )
+        for connection in list(http.connections):
+            connection.abort()

@@ -15,9 +15,10 @@ import uvloop
 from citadel_llm.gateway.app import Gateway
 from citadel_llm.gateway.engines import Engines
 from citadel_llm.gateway.internal import Internal
-from citadel_llm.gateway.listener import Listener, open_sockets
+from citadel_llm.gateway.listener import Listener, limits_of, open_sockets
 from citadel_llm.gateway.metrics import GatewayMetrics
 from citadel_llm.gateway.snapshots import SnapshotStore
+from citadel_llm.gateway.transport.limits import Limits
 from citadel_llm.schema.gateway import GatewaySettings
 from citadel_llm.telemetry import get_logger
 from citadel_llm.telemetry.access import AccessLog
@@ -29,8 +30,7 @@ _log = get_logger("citadel.gateway")
 
 def run(settings: GatewaySettings, *, expose_metrics: bool = True) -> None:
     """Serve until SIGTERM or SIGINT. Logging is configured by the caller. Raises ListenError."""
-    for name in ("uvicorn.error", "asyncio"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
     api, internal = open_sockets(settings, passed_sockets())
 
     # What start-up made stays for good. Collecting less often, and never that, is worth 5 % of the time.
@@ -65,7 +65,8 @@ class Process:
         self.serving = asyncio.Event()
         self._api = Listener(
             self.gateway,
-            settings,
+            limits_of(settings),
+            backlog=settings.backlog,
             drain_idle_s=settings.drain_idle_s,
             drain_timeout_s=settings.drain_timeout_s,
         )
@@ -73,22 +74,23 @@ class Process:
 
     async def serve(self, api: socket.socket, internal: socket.socket) -> None:
         """Serve on two listening sockets until `stop` or a signal. The sockets are closed."""
-        internal_listener = Listener(self.internal, self.settings, drain_idle_s=0, drain_timeout_s=1)
-        self.engines.start()
+        internal_listener = Listener(
+            self.internal, Limits(), backlog=self.settings.backlog, drain_idle_s=0, drain_timeout_s=1
+        )
         try:
             await self.snapshots.reload()
             # The internal listener stays until the end: who waits for the drain can watch it.
             async with self._background(), _listening(internal_listener, internal):
                 await self._serve_api(api)
         finally:
-            await self.engines.close()
+            self.engines.close()
             if self.access_log is not None:
                 await asyncio.to_thread(self.access_log.close)
 
     def stop(self) -> None:
         """Drain; the second time, stop at once."""
         if self.internal.draining:
-            self._api.force_exit = True
+            self._api.stop_now()
             return
         self.internal.draining = True
         notify("STOPPING=1", "STATUS=draining")
@@ -144,7 +146,7 @@ class Process:
 
 @contextlib.asynccontextmanager
 async def _listening(listener: Listener, sock: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(listener.serve(sockets=[sock]))
+    task = asyncio.create_task(listener.serve(sock))
     try:
         yield task
     finally:

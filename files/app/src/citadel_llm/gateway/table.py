@@ -9,9 +9,8 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from yarl import URL
-
 from citadel_llm.gateway.errors import invalid_key, model_not_found
+from citadel_llm.gateway.transport.client import Origin
 from citadel_llm.schema.snapshot import KEY_PREFIX_LENGTH, Key, Model, RoutingSnapshot
 
 _WRONG_KEY = "Incorrect API key provided. Send a key that this server issued, as 'Authorization: Bearer KEY'."
@@ -22,23 +21,28 @@ _NO_DIGEST = bytes(hashlib.sha256().digest_size)
 class BackendState:
     """A back end and what is known of it. It outlives reloads for as long as its address stays the same."""
 
-    __slots__ = ("down_until", "failing", "in_flight", "model", "name", "served_model", "url", "urls")
+    __slots__ = (
+        "alive_at",
+        "down_until",
+        "failing",
+        "in_flight",
+        "model",
+        "name",
+        "origin",
+        "served_model",
+        "url",
+    )
 
     def __init__(self, model: str, name: str, url: str, served_model: str) -> None:
         self.model = model
         self.name = name
         self.url = url
         self.served_model = served_model
-        self.urls: dict[str, URL] = {}
+        self.origin = Origin.of(url)
         self.down_until = 0.0
         self.failing = False
         self.in_flight = 0
-
-    def address(self, path: str) -> URL:
-        url = self.urls.get(path)
-        if url is None:
-            url = self.urls[path] = URL(self.url + path, encoded=True)
-        return url
+        self.alive_at = 0.0  # when it last sent anything, on the loop's clock
 
 
 class ModelRoute:

@@ -32,8 +32,17 @@ class Timeouts(_Section):
         le=86_400,
         description="Longest silence of a back end between two parts of an answer.",
     )
+    head_s: float = Field(
+        default=15.0, gt=0, le=3_600, description="Longest wait for the headers of a client's request."
+    )
     body_s: float = Field(
         default=60.0, gt=0, le=3_600, description="Longest wait for the whole body of a client's request."
+    )
+    send_s: float = Field(
+        default=120.0,
+        gt=0,
+        le=86_400,
+        description="Longest time that a client may take nothing of an answer that waits for it.",
     )
 
 
@@ -106,6 +115,22 @@ class GatewaySettings(_Section):
         ge=1024,
         le=1024 * _MIB,
         description="Largest body of a request; larger ones get 413.",
+    )
+    max_header_bytes: int = Field(
+        default=32 * 1024, ge=1024, le=_MIB, description="Largest headers of a request; larger ones get 431."
+    )
+    max_headers: int = Field(
+        default=100, ge=10, le=1_000, description="Most headers of a request; more of them get 431."
+    )
+    max_connections: int = Field(
+        default=16_384, ge=1, le=1_000_000, description="Most open connections of clients; others get 503."
+    )
+    max_connections_per_address: int = Field(
+        default=1_024,
+        ge=1,
+        le=1_000_000,
+        description="Most open connections of one client's address. The edge on the same host is not counted; "
+        "it has limits of its own.",
     )
     keepalive_s: float = Field(
         default=75.0,
