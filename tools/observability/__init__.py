@@ -1,1 +1,1 @@
-"""What is watched, as code: metrics, rules, alerts and dashboards. `python -m tools.observability` writes them."""
+"""What is watched, as code: metrics, rules, dashboards. `python -m tools.observability` writes the files."""
