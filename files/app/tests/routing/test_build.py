@@ -10,6 +10,8 @@ import pytest
 
 from citadel_llm.keys.records import new_key, record_of
 from citadel_llm.routing.build import RoutingError, apply, build
+from citadel_llm.schema.model_routing import BackendRouting, ModelRouting
+from citadel_llm.schema.routes import Arm, Queue
 from citadel_llm.schema.snapshot import Task, load
 
 
@@ -31,6 +33,25 @@ def test_deployments_of_one_model_are_its_back_ends() -> None:
     assert (smol.name, smol.aliases) == ("smol", ("x", "y"))
     assert [(backend.name, backend.model) for backend in smol.backends] == [("a", "smol"), ("b", "smol")]
     assert (other.name, other.task) == ("other", "embed")
+
+
+def test_what_is_set_for_a_model_is_in_the_snapshot() -> None:
+    routing = ModelRouting(
+        policy="prefix",
+        arms=(Arm(name="old", backends=("a",)), Arm(name="new", backends=("b",), weight=0.1)),
+        fallback=("other",),
+        queue=Queue(size=7),
+        paused=True,
+        backends={"b": BackendRouting(weight=0.5, max_in_flight=9)},
+    )
+    snapshot, _ = build([*TWO, Deployment("c", model="other")], [], None, {"smol": routing})
+    other, smol = snapshot.models
+    assert (smol.policy, smol.arms, smol.fallback, smol.queue.size, smol.paused) == (
+        *("prefix", routing.arms, ("other",)),
+        *(7, True),
+    )
+    assert [(b.name, b.weight, b.max_in_flight) for b in smol.backends] == [("a", 1, 1024), ("b", 0.5, 9)]
+    assert (other.policy, other.arms, other.paused) == ("least_load", (), False)
 
 
 def test_it_is_replaced_only_when_it_differs(tmp_path: Path) -> None:

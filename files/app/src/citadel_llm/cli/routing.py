@@ -30,6 +30,7 @@ def apply_(check: bool) -> None:
         settings.api_gateway.snapshot_path,
         settings.ai_models.deployments,
         KeyStore(Path(settings.citadel.paths.secrets)).records(),
+        settings.ai_models.routing,
         check=check,
     )
     echo_json(applied.as_dict())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,8 +13,12 @@ from pydantic import ValidationError
 from citadel_llm.configuration.files import write_atomic
 from citadel_llm.keys.records import KeyRecord, reasons
 from citadel_llm.schema import snapshot as schema
+from citadel_llm.schema.model_routing import BackendRouting, ModelRouting
+from citadel_llm.schema.routes import Routing
 
 _MODE = 0o640
+_DEFAULT = ModelRouting()
+_NO_CHANGE = BackendRouting()
 
 
 class RoutingError(ValueError):
@@ -52,32 +56,44 @@ class Applied:
 
 
 def build(
-    deployments: Iterable[DeploymentLike], keys: Iterable[KeyRecord], previous: schema.RoutingSnapshot | None
+    deployments: Iterable[DeploymentLike],
+    keys: Iterable[KeyRecord],
+    previous: schema.RoutingSnapshot | None,
+    routing: Mapping[str, ModelRouting] | None = None,
 ) -> tuple[schema.RoutingSnapshot, bytes]:
     """The snapshot and the bytes of its file. Deployments of one model become its back ends.
 
-    The same input gives the same version: a model's `created` is taken from `previous`. Raises RoutingError.
+    `routing` says, by model, how requests are spread over them. The same input gives the same version: a
+    model's `created` is taken from `previous`. Raises RoutingError.
     """
     since = {model.name: model.created for model in previous.models} if previous is not None else {}
     groups: dict[str, list[DeploymentLike]] = {}
     for deployment in deployments:
         groups.setdefault(deployment.model, []).append(deployment)
     try:
-        models = [_model(name, group, since.get(name)) for name, group in groups.items()]
+        models = [
+            _model(name, group, since.get(name), (routing or {}).get(name, _DEFAULT))
+            for name, group in groups.items()
+        ]
         entries = [_key(record) for record in sorted(keys, key=lambda record: record.id)]
         return schema.seal(sorted(models, key=lambda model: model.name), entries)
     except ValidationError as error:
-        raise RoutingError(f"ai_models.deployments: {reasons(error)}") from None
+        raise RoutingError(f"ai_models: {reasons(error)}") from None
     except schema.SnapshotError as error:
-        raise RoutingError(f"ai_models.deployments: {error}") from None
+        raise RoutingError(f"ai_models: {error}") from None
 
 
 def apply(
-    path: Path, deployments: Iterable[DeploymentLike], keys: Iterable[KeyRecord], *, check: bool = False
+    path: Path,
+    deployments: Iterable[DeploymentLike],
+    keys: Iterable[KeyRecord],
+    routing: Mapping[str, ModelRouting] | None = None,
+    *,
+    check: bool = False,
 ) -> Applied:
     """Build the snapshot and put it in its place, unless the same one is there. Raises RoutingError."""
     current = _current(path)
-    snapshot, data = build(deployments, keys, current)
+    snapshot, data = build(deployments, keys, current, routing)
     changed = current is None or current.version != snapshot.version
     if changed and not check:
         try:
@@ -102,7 +118,7 @@ def _current(path: Path) -> schema.RoutingSnapshot | None:
         return None
 
 
-def _model(name: str, group: list[DeploymentLike], since: int | None) -> schema.Model:
+def _model(name: str, group: list[DeploymentLike], since: int | None, routing: ModelRouting) -> schema.Model:
     tasks = {deployment.task for deployment in group}
     if len(tasks) > 1:
         names = ", ".join(deployment.name for deployment in group)
@@ -116,9 +132,21 @@ def _model(name: str, group: list[DeploymentLike], since: int | None) -> schema.
         task=group[0].task,
         created=since if since is not None else int(time.time()),
         backends=tuple(
-            schema.Backend(name=deployment.name, url=deployment.base_url, model=deployment.model)
+            _backend(deployment, routing.backends.get(deployment.name, _NO_CHANGE))
             for deployment in sorted(group, key=lambda deployment: deployment.name)
         ),
+        arms=routing.arms,
+        **{name: getattr(routing, name) for name in Routing.model_fields},
+    )
+
+
+def _backend(deployment: DeploymentLike, routing: BackendRouting) -> schema.Backend:
+    return schema.Backend(
+        name=deployment.name,
+        url=deployment.base_url,
+        model=deployment.model,
+        weight=routing.weight,
+        max_in_flight=routing.max_in_flight,
     )
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from citadel_llm.schema import resilience
+
 _MIB = 1024 * 1024
 
 
@@ -147,6 +149,27 @@ class GatewaySettings(_Section):
     timeouts: Timeouts = Field(default=Timeouts(), description="Limits on waiting.")
     backends: BackendPolicy = Field(
         default=BackendPolicy(), description="How the gateway deals with its back ends."
+    )
+    breaker: resilience.Breaker = Field(
+        default=resilience.Breaker(), description="When a back end is passed over because requests fail."
+    )
+    retries: resilience.Retries = Field(
+        default=resilience.Retries(), description="Sending a request again before its first byte."
+    )
+    probes: resilience.Probes = Field(
+        default=resilience.Probes(), description="Asking back ends whether they work."
+    )
+    stall: resilience.Stall = Field(
+        default=resilience.Stall(), description="Noticing an engine that hangs although its /health is fine."
+    )
+    slow_start: resilience.SlowStart = Field(
+        default=resilience.SlowStart(), description="How a back end that returns gets its share again."
+    )
+    prefix_affinity: resilience.PrefixAffinity = Field(
+        default=resilience.PrefixAffinity(), description="What the policy `prefix` remembers."
+    )
+    mirroring: resilience.Mirroring = Field(
+        default=resilience.Mirroring(), description="Copies of requests for shadow arms."
     )
 
     @field_validator("snapshot_path")

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from citadel_llm.schema.gateway import GatewaySettings
+from citadel_llm.schema.model_routing import ModelRouting, routing_problems
 from citadel_llm.schema.monitoring import MonitoringSection
 from citadel_llm.schema.snapshot import Name as ModelName
 from citadel_llm.schema.snapshot import Task
@@ -296,6 +297,9 @@ class ModelsSection(Section):
 
     deployments: tuple[Deployment, ...] = Field(default=(), description="One entry per engine")
     readiness: Readiness = Field(default_factory=Readiness)
+    routing: dict[ModelName, ModelRouting] = Field(
+        default_factory=dict, description="How requests are spread over deployments, by model"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -305,6 +309,7 @@ class ModelsSection(Section):
         problems = list(_duplicates(names, "is the name of another deployment too. Names are unique"))
         problems += _duplicates(units, "runs another deployment too. One unit serves one deployment")
         problems += self._alias_problems()
+        problems += self._routing_problems()
         _raise_if(problems)
         return self
 
@@ -315,6 +320,14 @@ class ModelsSection(Section):
                 if owner.setdefault(alias, deployment.model) != deployment.model:
                     message = f"already stands for the model {owner[alias]}. One name stands for one model"
                     yield ("deployments", index, "aliases", position), message
+
+    def _routing_problems(self) -> Iterator[tuple[Location, str]]:
+        by_model: dict[str, list[str]] = {}
+        for deployment in self.deployments:
+            by_model.setdefault(deployment.model, []).append(deployment.name)
+        names = {name for d in self.deployments for name in (d.model, *d.aliases)}
+        for location, message in routing_problems(self.routing, by_model, names):
+            yield ("routing", *location), message
 
     def find(self, name: str) -> Deployment | None:
         """The deployment of that name, or None."""
