@@ -144,8 +144,8 @@ class Builder:
         shutil.copyfile(str(self.spec.lock), copy)
         # sync: the lock is complete, nothing is resolved again. The hashes make best-match safe.
         self._uv(plan.id, plan, "pip", "sync", "--require-hashes", *options, *sources, copy)
-        if plan.wheels:
-            local = ["--no-deps", "--no-index", "--offline", *plan.wheels]
+        if self.spec.wheels:
+            local = ["--no-deps", "--no-index", "--offline", *self.spec.wheels]
             self._uv(plan.id, plan, "pip", "install", *options, *local)
 
     def try_out(self, release: str) -> None:
@@ -199,7 +199,7 @@ class Builder:
         return {
             "id": plan.id,
             "format": FORMAT,
-            "lock_sha256": plan.lock.digest,
+            "lock_sha256": plan.inputs.lock_digest,
             "locked": plan.locked,
             "packages": packages,
             "python": {
@@ -207,7 +207,7 @@ class Builder:
                 "version": plan.python.version,
                 "executable": plan.python.executable,
             },
-            "wheels": {os.path.basename(wheel): digest for wheel, digest in plan.wheels.items()},
+            "wheels": plan.inputs.wheels,
             "built": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
             "build_seconds": round(time.time() - started, 1),
             "size_mib": tree_size(path) >> 20,

@@ -9,13 +9,12 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional
+from typing import Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.citadel.llm.plugins.module_utils._command import Runner
 from ansible_collections.citadel.llm.plugins.module_utils._files import sha256_file
 from ansible_collections.citadel.llm.plugins.module_utils._release import ReleaseError
 from ansible_collections.citadel.llm.plugins.module_utils._uv import (
-    Lock,
     LockError,
     canonical_name,
     parse_lock,
@@ -53,8 +52,20 @@ class Python:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What a lock and local wheels mean: a digest, version by name, and sha256 by the wheel's file name."""
+
+    lock_digest: str
+    versions: Dict[str, str]
+    wheels: Dict[str, str]
+
+
+@dataclass(frozen=True)
 class Spec:
-    """What is asked for. Paths are absolute paths on the host; times are seconds."""
+    """What is asked for. Paths are absolute paths on the host; times are seconds.
+
+    With `expected` the id follows from it, and the files are only read for a build.
+    """
 
     lock: Optional[str]
     python: str
@@ -75,6 +86,7 @@ class Spec:
     free_space: int = 0
     uid: int = -1
     gid: int = -1
+    expected: Optional[Inputs] = None
 
 
 @dataclass(frozen=True)
@@ -82,16 +94,15 @@ class Plan:
     """A release that is wanted: its id and everything that the id was made from."""
 
     id: str
-    lock: Lock
+    inputs: Inputs
     python: Python
-    wheels: Dict[str, str]
 
     @property
     def locked(self) -> Dict[str, str]:
         """Version by name, local wheels included."""
-        versions = self.lock.versions
-        for wheel in self.wheels:
-            parts = os.path.basename(wheel).split("-")
+        versions = dict(self.inputs.versions)
+        for wheel in self.inputs.wheels:
+            parts = wheel.split("-")
             if len(parts) >= 5:
                 versions[canonical_name(parts[0])] = parts[1]
         return versions
@@ -119,22 +130,56 @@ def probe_python(path: str) -> Python:
         ) from error
 
 
-def make_plan(spec: Spec) -> Plan:
-    """Read the inputs. Raises MissingInputError for what is not there, ReleaseError for what is unusable."""
+def read_inputs(lock: str, wheels: Sequence[str]) -> Inputs:
+    """Read a lock and hash the wheels. Raises OSError, and ReleaseError for a lock that is unusable."""
+    try:
+        with open(lock, encoding="utf-8") as stream:
+            parsed = parse_lock(stream.read())
+    except (LockError, UnicodeDecodeError) as error:
+        raise ReleaseError("lock", f"the lock {lock} cannot be used: {error}") from error
+    digests = {os.path.basename(wheel): sha256_file(wheel) for wheel in wheels}
+    return Inputs(parsed.digest, parsed.versions, digests)
+
+
+def _inputs_of(spec: Spec) -> Inputs:
     if spec.lock is None:
         raise ReleaseError("lock", "lock is required for this state")
     try:
-        with open(spec.lock, encoding="utf-8") as stream:
-            lock = parse_lock(stream.read())
-        wheels = {wheel: sha256_file(wheel) for wheel in spec.wheels}
+        return read_inputs(spec.lock, spec.wheels)
     except FileNotFoundError as error:
         raise MissingInputError(f"{error.filename} is not on this host: copy it there first") from error
-    except (LockError, UnicodeDecodeError) as error:
-        raise ReleaseError("lock", f"the lock {spec.lock} cannot be used: {error}") from error
+
+
+def make_plan(spec: Spec) -> Plan:
+    """Read the inputs. Raises MissingInputError for what is not there, ReleaseError for what is unusable."""
+    inputs = spec.expected or _inputs_of(spec)
     python = probe_python(spec.python)
-    inputs = {"format": FORMAT, "lock": lock.digest, "wheels": sorted(wheels.values()), "python": python.tag}
-    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-    return Plan(digest[:16], lock, python, wheels)
+    content = {
+        "format": FORMAT,
+        "lock": inputs.lock_digest,
+        "wheels": sorted(inputs.wheels.values()),
+        "python": python.tag,
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return Plan(digest[:16], inputs, python)
+
+
+def require_inputs(spec: Spec) -> None:
+    """What only a build needs: the tools, and what was expected on this host.
+
+    Raises MissingInputError for what is not there or is another.
+    """
+    require_tools(spec)
+    if spec.expected is None:
+        return
+    found = _inputs_of(spec)
+    names = [name for name, digest in spec.expected.wheels.items() if found.wheels.get(name) != digest]
+    if found.lock_digest != spec.expected.lock_digest:
+        names.append(str(spec.lock))
+    if names or len(found.wheels) != len(spec.expected.wheels):
+        raise MissingInputError(
+            f"another on this host than on the controller: {', '.join(names) or 'wheels'}; copy it again"
+        )
 
 
 def require_tools(spec: Spec) -> None:

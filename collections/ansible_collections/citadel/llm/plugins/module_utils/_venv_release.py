@@ -18,7 +18,7 @@ from ansible_collections.citadel.llm.plugins.module_utils._venv_plan import (
     MissingInputError,
     Spec,
     make_plan,
-    require_tools,
+    require_inputs,
 )
 
 
@@ -93,7 +93,12 @@ def _provide(spec: Spec, store: ReleaseStore, wanted: Wanted, outcome: Outcome, 
     manifest = usable(store, plan.id)
     outcome.built = manifest is None
     if outcome.built:
-        require_tools(spec)
+        try:
+            require_inputs(spec)
+        except MissingInputError as error:
+            if not check or spec.expected is None:
+                raise
+            outcome.note = str(error)
     outcome.switched = wanted.state == "current" and outcome.before != plan.id
     outcome.manifest = manifest or {"id": plan.id, "locked": plan.locked}
     if check:

@@ -53,6 +53,25 @@ options:
     type: list
     elements: path
     default: []
+  controller:
+    description:
+      - The same lock and wheels on the controller, where they are looked for as by M(ansible.builtin.copy).
+      - The release's id then follows from these, and O(lock) and O(wheels) have to be on the host only when
+        the release must be built. The task fails when they are others there.
+    type: dict
+    suboptions:
+      lock:
+        description: Path of the lock on the controller.
+        type: path
+        required: true
+      wheels:
+        description: Paths of the local wheels on the controller.
+        type: list
+        elements: path
+        default: []
+  expected:
+    description: What the action plugin found in O(controller). Not for use in tasks.
+    type: dict
   python:
     description: The interpreter that the environment is made for.
     type: path
@@ -235,71 +254,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.citadel.llm.plugins.module_utils._command import redact, url_secrets
 from ansible_collections.citadel.llm.plugins.module_utils._files import resolve_group, resolve_owner
 from ansible_collections.citadel.llm.plugins.module_utils._release import ReleaseError, ReleaseStore
-from ansible_collections.citadel.llm.plugins.module_utils._venv_plan import Spec
+from ansible_collections.citadel.llm.plugins.module_utils._venv_arguments import argument_spec, check_values
+from ansible_collections.citadel.llm.plugins.module_utils._venv_plan import Inputs, Spec
 from ansible_collections.citadel.llm.plugins.module_utils._venv_release import Outcome, Wanted, deploy
-
-
-def argument_spec() -> dict[str, t.Any]:
-    return {
-        "state": {"type": "str", "choices": ["current", "present", "rolled_back"], "default": "current"},
-        "releases": {"type": "path", "required": True},
-        "link": {"type": "path", "required": True},
-        "lock": {"type": "path"},
-        "wheels": {"type": "list", "elements": "path", "default": []},
-        "python": {"type": "path", "default": "/usr/bin/python3"},
-        "uv": {"type": "path", "required": True},
-        "index_url": {"type": "str", "no_log": True},
-        "extra_index_urls": {"type": "list", "elements": "str", "default": [], "no_log": True},
-        "wheelhouse": {"type": "path"},
-        "offline": {"type": "bool", "default": False},
-        "only_binary": {"type": "bool", "default": True},
-        "cache_dir": {"type": "path"},
-        "imports": {"type": "list", "elements": "str", "default": []},
-        "commands": {"type": "list", "elements": "list", "default": []},
-        "trial_environment": {"type": "dict", "default": {}},
-        "trial_timeout": {"type": "int", "default": 300},
-        "build_timeout": {"type": "int", "default": 3600},
-        "gpu_count": {"type": "int"},
-        "free_space": {"type": "int", "default": 0},
-        "keep": {"type": "int", "default": 3},
-        "freeze_path": {"type": "path"},
-        "activate_path": {"type": "path"},
-        "owner": {"type": "str"},
-        "group": {"type": "str"},
-    }
-
-
-def check_values(params: dict[str, t.Any]) -> t.Optional[str]:
-    """What is wrong with the parameters' values, or None."""
-    single = (
-        "releases",
-        "link",
-        "lock",
-        "python",
-        "uv",
-        "wheelhouse",
-        "cache_dir",
-        "freeze_path",
-        "activate_path",
-    )
-    paths = [(name, params[name]) for name in single] + [("wheels", wheel) for wheel in params["wheels"]]
-    for name, value in paths:
-        if value is not None and not os.path.isabs(value):
-            return f"{name} must be an absolute path, not {value!r}"
-    for name, lowest in (
-        ("keep", 1),
-        ("trial_timeout", 1),
-        ("build_timeout", 1),
-        ("free_space", 0),
-        ("gpu_count", 0),
-    ):
-        if params[name] is not None and params[name] < lowest:
-            return f"{name} must be {lowest} or more, not {params[name]}"
-    if not all(params["commands"]):
-        return "commands holds an empty command: give each one as a list of arguments"
-    if params["offline"] and params["wheelhouse"] is None:
-        return "offline needs a wheelhouse to install from"
-    return None
 
 
 def find_owner(module: AnsibleModule) -> tuple[int, int]:
@@ -321,6 +278,7 @@ def make_spec(params: dict[str, t.Any], uid: int, gid: int) -> Spec:
         trial_environment={str(name): str(value) for name, value in params["trial_environment"].items()},
         uid=uid,
         gid=gid,
+        expected=None if params["expected"] is None else Inputs(**params["expected"]),
         **{name: params[name] for name in same.split()},
     )
 

@@ -136,6 +136,33 @@ def test_the_id_follows_from_the_inputs(host: Host) -> None:
     assert _venv_plan.make_plan(host.spec).id == plain.id
 
 
+def test_a_finished_release_needs_no_files_of_the_controller(host: Host, tmp_path: Path) -> None:
+    """What the controller's lock and wheels mean makes the same id, and a host that has it needs nothing."""
+    wheel = tmp_path / "own-1.0-py3-none-any.whl"
+    wheel.write_bytes(b"one")
+    spec = replace(host.spec, wheels=[str(wheel)])
+    expected = _venv_plan.read_inputs(str(spec.lock), spec.wheels)
+    assert host.run(wheels=spec.wheels, expected=expected).built
+    os.unlink(str(spec.lock))
+    wheel.unlink()
+    rest = host.run(wheels=spec.wheels, expected=expected)
+    assert not rest.changed
+    assert rest.id == host.store.current()
+
+
+def test_another_lock_of_the_controller(host: Host, tmp_path: Path) -> None:
+    host.run()
+    other = tmp_path / "other.txt"
+    other.write_text(f"demo==9.0 --hash=sha256:{'a' * 64}\n")
+    expected = _venv_plan.read_inputs(str(other), [])
+    predicted = host.run(check=True, expected=expected, lock=f"{tmp_path}/not-there")
+    assert predicted.packages_changed[-1] == "+demo==9.0"
+    assert "not-there is not on this host" in str(predicted.note)
+    assert "lock.txt; copy it again" in str(host.run(check=True, expected=expected).note)
+    with pytest.raises(ReleaseError, match="another on this host than on the controller: .*lock.txt"):
+        host.run(expected=expected)
+
+
 def test_a_failed_install_leaves_everything_as_it_was(host: Host) -> None:
     first = host.run()
     host.lock("2.0")

@@ -78,6 +78,7 @@ def test_credentials_are_never_shown(run_module: RunModule, options: dict[str, A
         ({"keep": 0}, "keep must be 1 or more, not 0"),
         ({"gpu_count": -1}, "gpu_count must be 0 or more, not -1"),
         ({"commands": [[]]}, "empty command"),
+        ({"controller": {"lock": "lock.txt"}}, "controller: it is read by an action plugin"),
         ({"offline": True}, "offline needs a wheelhouse"),
         ({"lock": None}, "lock"),
     ],
