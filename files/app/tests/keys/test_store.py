@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from citadel_llm.keys.desired import Changes, parse_desired
 from citadel_llm.keys.records import ApiKeyError, new_key, read_key_file
-from citadel_llm.keys.store import Changes, KeyStore, parse_desired
+from citadel_llm.keys.store import KeyStore
 
 
 @pytest.fixture

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from citadel_llm.schema.access import KEY_HASH, Access, PreviousKey
+from citadel_llm.schema.key_hash import Pepper, hash_key
+from citadel_llm.schema.parts import refuse_duplicates
 from citadel_llm.schema.snapshot import KEY_PREFIX_LENGTH
 
 KEY_START = "sk-citadel-"
@@ -30,18 +32,25 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class KeyRecord(_Strict):
-    """One key as the key file has it."""
+class KeyRecord(Access):
+    """One key as the key file has it, with what its owner may do."""
 
     id: KeyId = Field(description="Name of the key, shown in logs.")
     prefix: str = Field(
         min_length=KEY_PREFIX_LENGTH, max_length=KEY_PREFIX_LENGTH, description="The key's first characters."
     )
-    hash: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", description="Digest of the key.")
+    hash: str = Field(pattern=KEY_HASH, description="Digest of the key.")
     created: AwareDatetime = Field(description="When it was made or taken over.")
     disabled: bool = Field(default=False, description="A disabled key is refused.")
     expires: AwareDatetime | None = Field(default=None, description="Moment from which it is refused.")
     note: str = Field(default="", max_length=500, description="What it is for.")
+    previous: tuple[PreviousKey, ...] = Field(
+        default=(), description="Texts it had before it was rotated, accepted until their own end."
+    )
+
+    def access(self) -> dict[str, Any]:
+        """The fields that say what its owner may do."""
+        return {name: getattr(self, name) for name in Access.model_fields}
 
 
 class KeyFile(_Strict):
@@ -54,10 +63,10 @@ class KeyFile(_Strict):
 
     @model_validator(mode="after")
     def _unique(self) -> KeyFile:
-        for what, values in (("id", [k.id for k in self.keys]), ("hash", [k.hash for k in self.keys])):
-            for value in values:
-                if values.count(value) > 1:
-                    raise ValueError(f"{what} {value!r} appears twice")
+        earlier = [old.hash for key in self.keys for old in key.previous]
+        hashes = [*(key.hash for key in self.keys), *earlier]
+        refuse_duplicates("id", [key.id for key in self.keys])
+        refuse_duplicates("hash", hashes)
         return self
 
 
@@ -77,20 +86,22 @@ def check_key(key: str, of: str) -> None:
         raise ApiKeyError(f"key {of!r}: may contain only visible ASCII characters, no spaces")
 
 
-def hash_key(key: str) -> str:
-    """The digest under which a key is kept. Keys are long and random, so a slow hash would add nothing."""
-    return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
-
-
-def record_of(id_: str, key: str, *, expires: datetime | None = None, note: str = "") -> KeyRecord:
-    """The record of a key. Raises ApiKeyError."""
+def record_of(
+    id_: str,
+    key: str,
+    *,
+    pepper: Pepper | None = None,
+    expires: datetime | None = None,
+    note: str = "",
+) -> KeyRecord:
+    """The record of a key, hashed with the pepper when there is one. Raises ApiKeyError."""
     check_key(key, id_)
     now = datetime.now(UTC).replace(microsecond=0)
     try:
         return KeyRecord(
             id=id_,
             prefix=key[:KEY_PREFIX_LENGTH],
-            hash=hash_key(key),
+            hash=hash_key(key, pepper),
             created=now,
             expires=expires,
             note=note,
@@ -115,9 +126,8 @@ def read_key_file(path: Path) -> KeyFile:
 
 def encode_key_file(file: KeyFile) -> bytes:
     """The bytes of the key file."""
-    return (
-        json.dumps(file.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False).encode() + b"\n"
-    )
+    document = {"schema": file.schema_version, **file.model_dump(mode="json", exclude_defaults=True)}
+    return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def reasons(error: ValidationError) -> str:

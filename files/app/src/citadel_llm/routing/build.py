@@ -157,4 +157,6 @@ def _key(record: KeyRecord) -> schema.Key:
         hash=record.hash,
         disabled=record.disabled,
         expires=record.expires,
+        previous=record.previous,
+        **record.access(),
     )
