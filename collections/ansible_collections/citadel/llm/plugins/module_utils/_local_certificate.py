@@ -43,6 +43,7 @@ class Wanted:
     owner: str | None
     group: str | None
     mode: int
+    for_clients: bool = False
 
 
 @dataclass
@@ -210,6 +211,7 @@ def _leaf_reasons(wanted: Wanted, result: Plan, key: str | None, now: float) -> 
         "its key is another one" if leaf.public_key != key else "",
         f"it is not good for a server of this authority ({problem})" if problem else "",
         f"it is for {leaf.common_name!r}" if leaf.common_name != wanted.common_name else "",
+        "clients may not use it" if wanted.for_clients and not leaf.for_clients else "",
         "its names differ" if leaf.subject_alt_names != wanted.subject_alt_names else "",
         f"it ends on {day(leaf.not_after)}" if old and renewable else "",
     ]
@@ -325,4 +327,5 @@ def _issue(wanted: Wanted) -> str:
         ca_key=wanted.ca_key,
         ca_certificate=wanted.ca_certificate,
         days=leaf_days(wanted, ca.not_after, time.time()),
+        for_clients=wanted.for_clients,
     )

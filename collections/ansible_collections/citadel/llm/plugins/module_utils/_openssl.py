@@ -49,6 +49,7 @@ class Certificate:
     not_after: int
     public_key: str
     is_ca: bool
+    for_clients: bool = False
 
 
 def check_common_name(name: str) -> str:
@@ -130,6 +131,7 @@ def read_certificate(path: str) -> Certificate:
         not_after=int(ssl.cert_time_to_seconds(end.group(1).strip())),
         public_key=key.group(0),
         is_ca=re.search(r"\bCA:TRUE\b", extensions) is not None,
+        for_clients="TLS Web Client Authentication" in extensions,
     )
 
 
@@ -170,9 +172,12 @@ def issue_server(
     ca_key: str,
     ca_certificate: str,
     days: int,
+    for_clients: bool = False,
 ) -> str:
-    """A server certificate for the key, signed by the authority, in PEM form."""
+    """A server certificate for the key, signed by the authority, in PEM form; it may serve clients too."""
     extensions = _SERVER_EXTENSIONS
+    if for_clients:
+        extensions = extensions.replace("serverAuth", "serverAuth, clientAuth")
     if alt_names:
         extensions += f"subjectAltName = {', '.join(alt_names)}\n"
     config = _config(common_name, extensions)

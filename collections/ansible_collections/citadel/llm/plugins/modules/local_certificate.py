@@ -58,6 +58,10 @@ options:
     type: list
     elements: str
     required: true
+  for_clients:
+    description: Whether the host also shows the certificate to servers that ask for one.
+    type: bool
+    default: false
   valid_days:
     description: For how many days a certificate is issued, 825 at most. It never outlives the authority.
     type: int
@@ -172,6 +176,7 @@ def wanted_of(params: dict[str, Any]) -> backend.Wanted:
         owner=params["owner"],
         group=params["group"],
         mode=mode,
+        for_clients=params["for_clients"],
     )
 
 
@@ -232,6 +237,7 @@ def main() -> None:
             "certificate": {"type": "path", "required": True},
             "common_name": {"type": "str", "required": True},
             "subject_alt_names": {"type": "list", "elements": "str", "required": True},
+            "for_clients": {"type": "bool", "default": False},
             "valid_days": {"type": "int", "default": 825},
             "renew_before_days": {"type": "int", "default": 30},
             "owner": {"type": "str"},

@@ -179,6 +179,14 @@ def test_issues_again_with_the_same_key(made: Path, settings: dict[str, Any], re
     assert {name for name in before if before[name] != after[name]} == {"server.crt"}
 
 
+def test_a_certificate_that_clients_show_is_issued_again_once(made: Path) -> None:
+    assert not _openssl.read_certificate(f"{made}/server.crt").for_clients
+    plan = bring(wanted(made, for_clients=True))
+    assert plan.reasons == ["clients may not use it"]
+    assert _openssl.read_certificate(f"{made}/server.crt").for_clients
+    assert not backend.plan(wanted(made), check=False).changed
+
+
 def test_issues_again_for_another_key(made: Path) -> None:
     (made / "server.key").write_text(_openssl.new_key())
     (made / "server.key").chmod(0o640)
