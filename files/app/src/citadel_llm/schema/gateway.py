@@ -169,7 +169,7 @@ class GatewaySettings(_Section):
         default=resilience.PrefixAffinity(), description="What the policy `prefix` remembers."
     )
     mirroring: resilience.Mirroring = Field(
-        default=resilience.Mirroring(), description="Copies of requests for shadow arms."
+        default=resilience.Mirroring(), description="Limits on copies of requests for shadow arms."
     )
 
     @field_validator("snapshot_path")
