@@ -317,9 +317,10 @@ def connect_at_once(address: Address, tries: int, timeout: float) -> Tuple[List[
         else:
             stream.close()
             errors.append(code)
-    end = time.monotonic() + timeout
-    while waiting and time.monotonic() < end:
-        for handle, _event in poll.poll(max(1, int(1000 * (end - time.monotonic())))):
+    end, left = time.monotonic() + timeout, timeout
+    while waiting and left >= 0:
+        left = end - time.monotonic()  # once more when it has passed: a busy machine may have kept us waiting
+        for handle, _event in poll.poll(max(0, int(1000 * left) + 1)):
             now = time.monotonic()
             stream, began = waiting.pop(handle)
             poll.unregister(handle)

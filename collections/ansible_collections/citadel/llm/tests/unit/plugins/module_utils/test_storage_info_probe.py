@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import functools
 import os
-import pathlib
 import signal
 import time
 from typing import Any, Callable, List
@@ -16,6 +15,7 @@ from typing import Any, Callable, List
 import pytest
 
 from ansible_collections.citadel.llm.plugins.module_utils import _storage_info_probe as probe
+from ansible_collections.citadel.llm.tests.unit.plugins.module_utils.probe_testing import hang
 
 
 def answer(value: Any) -> Callable[[], Any]:
@@ -29,28 +29,10 @@ def fail(number: int) -> Callable[[], Any]:
     return task
 
 
-def sleep_for_ever(pid_file: pathlib.Path) -> Callable[[], Any]:
-    def task() -> Any:
-        pid_file.write_text(str(os.getpid()))
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        while True:
-            time.sleep(60)
-
-    return task
-
-
-def ends(pid: int) -> bool:
-    """Whether a killed process is gone, or a zombie, within five seconds."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        try:
-            state = pathlib.Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.05)
-    return False
+def sleep_for_ever() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(60)
 
 
 def test_answers_come_in_the_order_of_the_tasks() -> None:
@@ -62,14 +44,32 @@ def test_answers_come_in_the_order_of_the_tasks() -> None:
     assert answers[3] == probe.Answer(None, None, True)
 
 
-def test_what_hangs_is_abandoned_and_the_others_answer(tmp_path: pathlib.Path) -> None:
-    pid_file = tmp_path / "pid"
-    began = time.monotonic()
-    answers = probe.run([answer(1), sleep_for_ever(pid_file), answer(2)], 1.0)
-    assert time.monotonic() - began < 3
+def test_what_hangs_is_abandoned_and_the_others_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: List[int] = []
+    kill = os.kill
+
+    def recorded(pid: int, number: int) -> None:
+        killed.append(pid)
+        kill(pid, number)
+
+    monkeypatch.setattr(os, "kill", recorded)
+    hang(monkeypatch, 1)
+    answers = probe.run([answer(1), sleep_for_ever, answer(2)], 1.0)
     assert [one.value for one in answers] == [1, None, 2]
     assert [one.in_time for one in answers] == [True, False, True]
-    assert ends(int(pid_file.read_text()))
+    (pid,) = killed
+    assert not os.path.exists("/proc/%d" % pid)  # ended, and no zombie
+
+
+def test_what_does_not_die_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process that sleeps in the kernel: the signal has no effect."""
+    killed: List[int] = []
+    kill = os.kill
+    monkeypatch.setattr(os, "kill", lambda pid, _number: killed.append(pid))
+    assert [one.in_time for one in probe.run([sleep_for_ever], 0.1)] == [False]
+    (pid,) = killed
+    kill(pid, signal.SIGKILL)
+    assert os.waitpid(pid, 0)[0] == pid
 
 
 def test_more_tasks_than_run_at_once() -> None:
