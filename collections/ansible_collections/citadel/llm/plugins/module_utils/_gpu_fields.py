@@ -35,7 +35,7 @@ def _pcie(gpu: Node) -> Dict[str, Any]:
         "generation": integer(link, "pcie_gen", "current_link_gen"),
         "generation_max": integer(link, "pcie_gen", "max_link_gen"),
         "generation_device_max": integer(link, "pcie_gen", "max_device_link_gen"),
-        "generation_host_max": integer(link, "pcie_gen", "max_host_link_gen"),
+        "generation_host_max": integer(link, "pcie_gen", "max_host_link_gen") or None,
         "width": integer(link, "link_widths", "current_link_width"),
         "width_max": integer(link, "link_widths", "max_link_width"),
         "replays": integer(gpu, "pci", "replay_counter"),
@@ -46,12 +46,15 @@ def _power(gpu: Node) -> Dict[str, Any]:
     section = gpu.first("gpu_power_readings", "power_readings")
     module = gpu.find("module_power_readings")
 
-    def first(node: Optional[Node], *tags: str) -> Optional[float]:
-        element = None if node is None else node.first(*tags)
-        return watts(element)
+    ceiling = None if section is None else section.find("gpu_ceiling_power_limit")
 
+    def first(node: Optional[Node], *tags: str) -> Optional[float]:
+        """The first of these that has a value: the driver leaves some empty and fills others."""
+        return next((value for value in (watts(node, tag) for tag in tags) if value is not None), None)
+
+    limit = first(section, "current_power_limit", "power_limit")
     return {
-        "power_limit_w": first(section, "current_power_limit", "power_limit"),
+        "power_limit_w": first(ceiling, "current_power_limit") if limit is None else limit,
         "power_draw_w": first(section, "instant_power_draw", "power_draw", "average_power_draw"),
         "power": {
             "draw_average_w": first(section, "average_power_draw"),
@@ -71,7 +74,10 @@ def _reasons(gpu: Node) -> Optional[List[str]]:
     if section is None or not section.children:
         return None
     prefix = re.compile(r"^clocks_(?:throttle|event)_reasons?_")
-    return [prefix.sub("", child.tag) for child in section.children if enabled(child)]
+    states = {prefix.sub("", child.tag): enabled(child) for child in section.children}
+    if all(state is None for state in states.values()):
+        return None
+    return [name for name, state in states.items() if state]
 
 
 def _sum(node: Optional[Node], *tags: str) -> Optional[int]:
@@ -121,6 +127,7 @@ def _ecc(gpu: Node) -> Dict[str, Any]:
             "sram_threshold_exceeded": enabled(errors, "aggregate", "sram_threshold_exceeded"),
             "channel_repair_pending": enabled(errors, "channel_repair_pending"),
             "tpc_repair_pending": enabled(errors, "tpc_repair_pending"),
+            "unrepairable_memory": enabled(errors, "unrepairable_memory"),
         },
     }
 
@@ -191,10 +198,12 @@ def _processes(gpu: Node) -> Optional[List[Dict[str, Any]]]:
 
 def _fabric(gpu: Node) -> Dict[str, Any]:
     fabric = gpu.find("fabric")
+    cluster = text(fabric, "clusterUuid") or ""
     return {
         "state": text(fabric, "state"),
         "status": text(fabric, "status"),
         "health": text(fabric, "health", "summary") or text(fabric, "health", "bandwidth"),
+        "cluster_uuid": cluster if re.search("[1-9a-f]", cluster.lower()) else None,
     }
 
 
@@ -276,12 +285,17 @@ def _mode(gpu: Node) -> Dict[str, Any]:
     }
 
 
+def _is_lost(gpu: Node) -> bool:
+    """Whether any value is that the GPU no longer answers; those that were read before may still be there."""
+    return "gpu is lost" in gpu.text.lower() or any(_is_lost(child) for child in gpu.children)
+
+
 def gpu_from_xml(gpu: Node, index: int) -> Dict[str, Any]:
     """Everything that one ``gpu`` element tells; ``index`` is its place, as nvidia-smi counts."""
     memory = gpu.first("fb_memory_usage", "memory_usage")
     reasons = _reasons(gpu)
     slowing = None if reasons is None else [reason for reason in reasons if reason not in HARMLESS_REASONS]
-    result: Dict[str, Any] = {"index": index}
+    result: Dict[str, Any] = {"index": index, "lost": _is_lost(gpu)}
     result.update(_identity(gpu))
     result.update(
         {

@@ -101,14 +101,14 @@ def memory_errors(gpu: Dict[str, Any]) -> List[Finding]:
         )
     elif now == 0:
         found.append(kept("gpu.ecc_errors", name, expected=0, found=0))
-    if rows["failed"]:
+    if rows["failed"] or errors["unrepairable_memory"]:
         found.append(
             broken(
                 "gpu.row_remap_failed",
                 name,
                 expected=False,
                 found=True,
-                why="A broken row of the GPU's memory could not be replaced by a spare one.",
+                why="A broken part of the GPU's memory could not be replaced by a spare one.",
                 remedy="Replace the GPU.",
             )
         )

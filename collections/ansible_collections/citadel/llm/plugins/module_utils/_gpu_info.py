@@ -20,7 +20,7 @@ from ansible_collections.citadel.llm.plugins.module_utils import _kernel_log as 
 from ansible_collections.citadel.llm.plugins.module_utils._gpu_values import integer, text
 
 # Compute capabilities and names of GPUs that can have NVLink: no other is asked for its links.
-_NVLINK_CAPABILITIES = frozenset({"6.0", "7.0", "8.0", "9.0", "10.0", "10.3"})
+_NVLINK_CAPABILITIES = frozenset({"6.0", "7.0", "8.0", "9.0", "10.0", "10.3", "10.7"})
 _NVLINK_NAMES = re.compile(
     r"3090|2080|TITAN RTX|Quadro (?:RTX|GP|GV)|RTX A[4-6]\d00|\bA(?:30|40)\b", re.IGNORECASE
 )
@@ -47,9 +47,10 @@ def parse(data: bytes) -> Dict[str, Any]:
     """The answer of ``nvidia-smi -q -x`` as plain JSON values. Raises GpuXmlError for anything else."""
     document = xml.load(data)
     root = document.root
-    cuda = re.search(r"\d+\.\d+", text(root, "cuda_version") or "")
+    # Drivers from 610 on call both by new names, beside the old ones for a while.
+    cuda = re.search(r"\d+\.\d+", text(root, "cuda_version") or text(root, "cuda_umd_version") or "")
     return {
-        "driver_version": text(root, "driver_version"),
+        "driver_version": text(root, "driver_version") or text(root, "kmd_version"),
         "cuda_version": cuda.group() if cuda else None,
         "timestamp": text(root, "timestamp"),
         "attached_gpus": integer(root, "attached_gpus"),
@@ -156,7 +157,7 @@ def complete_identity(card: Dict[str, Any]) -> Dict[str, Any]:
 def fabric_needed(result: Dict[str, Any]) -> Optional[bool]:
     """Whether GPUs work only with a fabric manager on this host: NVSwitch systems, but not racks."""
     gpus = result["gpus"]
-    if any(_RACK_SCALE.search(gpu["name"] or "") for gpu in gpus):
+    if any(_RACK_SCALE.search(gpu["name"] or "") or gpu["fabric"]["cluster_uuid"] for gpu in gpus):
         return False
     if any(gpu["fabric"]["state"] for gpu in gpus):
         return True

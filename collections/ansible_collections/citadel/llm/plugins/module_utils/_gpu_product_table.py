@@ -36,6 +36,7 @@ ARCHITECTURES: Dict[str, str] = {
     "9.0": "Hopper",
     "10.0": "Blackwell",
     "10.3": "Blackwell",
+    "10.7": "Rubin",
     "11.0": "Blackwell",
     "12.0": "Blackwell",
     "12.1": "Blackwell",

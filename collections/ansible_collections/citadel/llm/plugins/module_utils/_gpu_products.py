@@ -98,7 +98,7 @@ def architecture_of(capability: str) -> Optional[str]:
 
 def _of_architecture(architecture: str) -> Optional[str]:
     """The capability of an architecture that has only one outside embedded systems."""
-    desktop = {"Volta": "7.0", "Turing": "7.5", "Ada Lovelace": "8.9", "Hopper": "9.0"}
+    desktop = {"Volta": "7.0", "Turing": "7.5", "Ada Lovelace": "8.9", "Hopper": "9.0", "Rubin": "10.7"}
     return desktop.get(architecture)
 
 

@@ -88,7 +88,11 @@ def readable(info: Dict[str, Any]) -> List[Finding]:
             return [unseen("gpu.readable", "nvidia-smi", expected=expected, why=why, remedy=remedy)]
         return [broken("gpu.readable", "nvidia-smi", expected=expected, found=said, why=why, remedy=remedy)]
     found = [kept("gpu.readable", "nvidia-smi", found=f"driver {info['driver_version']}")]
-    silent = [gpu for gpu in info["gpus"] if gpu["name"] is None and gpu["memory_total_mib"] is None]
+    silent = [
+        gpu
+        for gpu in info["gpus"]
+        if gpu["lost"] or (gpu["name"] is None and gpu["memory_total_mib"] is None)
+    ]
     attached, answered = info["attached_gpus"], len(info["gpus"]) - len(silent)
     lost = any(smi.classify(line) == "gpu_lost" for line in info["messages"])
     if silent or lost or (attached is not None and attached > answered):

@@ -178,7 +178,7 @@ def _cut(text: str) -> "tuple[str, List[str]]":
         raise GpuXmlError(
             f"truncated: no {closing} at the end, the last characters are {(last or [''])[-1]!r}"
         )
-    before = re.sub(r"<\?xml[^>]{0,200}\?>", "", text[:begin][-4000:])
+    before = re.sub(r"<\?xml[^>]{0,200}\?>|<!--.{0,4000}?-->", "", text[:begin][-4000:], flags=re.DOTALL)
     around = before + "\n" + text[end + len(closing) :][:4000]
     lines = (line.strip() for line in around.splitlines())
     messages = [line[:300] for line in lines if line and not line.startswith("<")]

@@ -236,6 +236,15 @@ def test_a_gpu_that_was_lost_among_others() -> None:
     info = read(FIRST)
     info["gpus"][1].update(name=None, memory_total_mib=None)
     assert "gpu.attached" in bad(check(info, Expected()))
+    info = read(FIRST)
+    info["gpus"][1]["lost"] = True
+    assert "gpu.attached" in bad(check(info, Expected()))
+
+
+def test_memory_that_cannot_be_repaired() -> None:
+    found = check(read("rubin-615.xml"), Expected())
+    assert one(found, "gpu.row_remap_failed").severity == "blocking"
+    assert "gpu.pcie_width" in bad(found)
 
 
 @pytest.mark.parametrize(
