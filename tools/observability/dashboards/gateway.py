@@ -1,0 +1,192 @@
+"""Gateway and clients."""
+
+from tools.observability.dashboards.model import UP_DOWN, Board, Column, Panel, Query, Row, percentiles
+
+_S = '{host=~"$host", model=~"$served|"}'
+_M = '{host=~"$host", model=~"$served"}'
+_H = '{host=~"$host"}'
+
+_REQUESTS = Row(
+    "Requests",
+    (
+        Panel(
+            "timeseries",
+            "Requests by status",
+            "Answers by HTTP status. 401: no valid key, 429: a limit, 499: the client left, 5xx: the "
+            "service failed.",
+            (Query(f"sum by (code) (gateway:requests:rate5m{_S})", "{{code}}"),),
+            unit="reqps",
+            width=8,
+            stacked=True,
+        ),
+        Panel(
+            "timeseries",
+            "Requests by model",
+            "Answers by model; those without a model were refused before one was found.",
+            (Query(f"sum by (model) (gateway:requests:rate5m{_M})", "{{model}}"),),
+            unit="reqps",
+            width=8,
+            stacked=True,
+        ),
+        Panel(
+            "timeseries",
+            "Errors by cause",
+            "Requests that did not succeed, by the gateway's own word for why.",
+            (Query(f"sum by (cause) (gateway:failures:rate5m{_S})", "{{cause}}"),),
+            unit="reqps",
+            width=8,
+            stacked=True,
+        ),
+        Panel(
+            "timeseries",
+            "Requests in flight",
+            "Requests that are being served, by model.",
+            (Query(f"sum by (model) (citadel_gateway_requests_in_flight{_M})", "{{model}}"),),
+            width=8,
+            stacked=True,
+        ),
+        Panel(
+            "timeseries",
+            "Tokens by model",
+            "Tokens a second as the engines report them, prompt and completion.",
+            (Query(f"sum by (model, kind) (gateway:tokens:rate5m{_M})", "{{model}} {{kind}}"),),
+            width=8,
+            stacked=True,
+        ),
+        Panel(
+            "table",
+            "Models",
+            "One line for each model.",
+            (
+                Query(f"sum by (model) (gateway:requests:rate5m{_M})", column="requests/s"),
+                Query(
+                    'sum by (model) (gateway:requests:rate5m{code=~"5..", host=~"$host", model=~"$served"})'
+                    f" / (sum by (model) (gateway:requests:rate5m{_M}) > 0)"
+                    f" or sum by (model) (gateway:requests:rate5m{_M}) * 0",
+                    column="failed",
+                ),
+                Query(
+                    "histogram_quantile(0.95, sum by (le, model)"
+                    f" (gateway:time_to_first_byte_seconds_bucket:rate5m{_M}))",
+                    column="first byte p95",
+                ),
+                Query(f"sum by (model) (citadel_gateway_requests_in_flight{_M})", column="in flight"),
+                Query(f"sum by (model) (citadel_gateway_backend_up{_M})", column="back ends up"),
+            ),
+            width=8,
+            sort="model",
+            columns=(
+                Column("requests/s", decimals=1),
+                Column("failed", "percentunit", ((None, "green"), (0.001, "yellow"), (0.01, "red")), 2),
+                Column("first byte p95", "s", decimals=2),
+                Column("in flight", decimals=0),
+                Column("back ends up", decimals=0, steps=((None, "red"), (1, "green"))),
+            ),
+        ),
+    ),
+)
+_TIMES = Row(
+    "Waiting times as clients see them",
+    (
+        Panel(
+            "timeseries",
+            "Time to the first byte",
+            "From a request's arrival to the first byte of the answer's body.",
+            percentiles("gateway:time_to_first_byte_seconds", _M),
+            unit="s",
+            width=12,
+        ),
+        Panel(
+            "timeseries",
+            "Whole request",
+            "From a request's arrival to the end of its answer.",
+            percentiles("gateway:request_duration_seconds", _M),
+            unit="s",
+            width=12,
+        ),
+    ),
+)
+_BEHIND = Row(
+    "Back ends and the gateway itself",
+    (
+        Panel(
+            "table",
+            "Back ends",
+            "Whether the last contact with each back end succeeded.",
+            (Query(f"max by (model, backend, host) (citadel_gateway_backend_up{_M})", column="state"),),
+            width=8,
+            sort="model",
+            columns=(Column("state", words=UP_DOWN),),
+        ),
+        Panel(
+            "timeseries",
+            "Failures of back ends",
+            "Failed attempts, also those that another back end made good.",
+            (
+                Query(
+                    f"sum by (backend, cause) "
+                    f"(rate(citadel_gateway_backend_failures_total{_M}[$__rate_interval]))",
+                    "{{backend}} {{cause}}",
+                ),
+            ),
+            unit="reqps",
+            width=8,
+        ),
+        Panel(
+            "table",
+            "Routing snapshot",
+            "The snapshot that each gateway uses, and how old it is.",
+            (
+                Query(
+                    f"max by (host, version) (citadel_gateway_snapshot_info{_H})"
+                    f" * on (host) group_left () (time() - max by (host)"
+                    f" (citadel_gateway_snapshot_created_timestamp_seconds{_H}))",
+                    column="age",
+                ),
+            ),
+            width=8,
+            columns=(Column("age", "s"),),
+        ),
+        Panel(
+            "timeseries",
+            "Refused snapshots",
+            "Snapshots that the gateway has refused; it goes on with the one before.",
+            (
+                Query(
+                    f"sum by (host) (increase(citadel_gateway_snapshot_refused_total{_H}[10m]))", "{{host}}"
+                ),
+            ),
+            width=8,
+            decimals=0,
+        ),
+        Panel(
+            "timeseries",
+            "Access log",
+            "Lines of the access log that were dropped because nobody took them.",
+            (Query(f"max by (host) (citadel_gateway_access_lines_dropped{_H})", "{{host}}"),),
+            width=8,
+            decimals=0,
+        ),
+        Panel(
+            "timeseries",
+            "The gateway's process",
+            "Processor and memory of the gateway.",
+            (
+                Query(
+                    'sum by (host) (rate(process_cpu_seconds_total{job="gateway", '
+                    'host=~"$host"}[$__rate_interval]))',
+                    "processors {{host}}",
+                ),
+            ),
+            width=8,
+        ),
+    ),
+)
+
+GATEWAY = Board(
+    "citadel-gateway",
+    "Gateway and clients",
+    "What clients ask for and what they get.",
+    (_REQUESTS, _TIMES, _BEHIND),
+    ("host", "served"),
+)
