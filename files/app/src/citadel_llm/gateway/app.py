@@ -155,5 +155,5 @@ class Gateway:
                 metrics.prompt_tokens.inc(usage[0])
                 metrics.completion_tokens.inc(usage[1])
         log = self._access_log
-        if log is not None and exchange.endpoint != "health" and log.write(exchange.fields(usage)):
+        if log is not None and exchange.endpoint != "health" and log.write_members(exchange.line(usage)):
             self._loop.call_later(_FLUSH_S, log.flush)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from citadel_llm.gateway.errors import ApiError, bad_request
 
+_quote = json.encoder.encode_basestring_ascii
 _decode = json.JSONDecoder().raw_decode
 _space = re.compile(r"[ \t\n\r]*").match
 _member = re.compile(r'"model"[ \t\n\r]*:[ \t\n\r]*').search
@@ -27,8 +28,10 @@ class Envelope:
         """The body for an engine that calls the model `model`: every other byte stays as it came."""
         if model == self.model:
             return self.body
-        start, end = self.span or _find_value(self.text)
-        return (self.text[:start] + json.dumps(model) + self.text[end:]).encode()
+        if self.span is None:
+            self.span = _find_value(self.text)
+        start, end = self.span
+        return (self.text[:start] + _quote(model) + self.text[end:]).encode()
 
 
 def read_envelope(body: bytes) -> Envelope:

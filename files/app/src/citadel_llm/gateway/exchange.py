@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Coroutine
+from json.encoder import encode_basestring as _quote
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from citadel_llm.gateway import errors
@@ -23,6 +25,7 @@ CLIENT_GONE = "client_gone"
 _CLIENT_CLOSED_REQUEST = 499
 _JSON = b"content-type: application/json\r\n"
 _log = get_logger("citadel.gateway")
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 T = TypeVar("T")
 
 
@@ -65,6 +68,7 @@ class Exchange:
         "key_id",
         "method",
         "model",
+        "notes",
         "releases",
         "request",
         "started",
@@ -93,6 +97,7 @@ class Exchange:
         self.tail: Tail | None = None
         self.finished = False
         self.work: Work | None = None
+        self.notes: dict[str, Any] = {}  # more fields for the access log
         self.releases: list[Callable[[], None]] = []
         self._gateway = gateway
         self._then: Callable[[Exchange, bytes], None] | None = None
@@ -252,25 +257,25 @@ class Exchange:
         """Seconds since the request arrived."""
         return time.monotonic() - self.started
 
-    def fields(self, usage: tuple[int, int] | None) -> dict[str, Any]:
-        """The line of the access log. No content, no query string, no key."""
-        fields: dict[str, Any] = {
-            "request_id": self.request_id,
-            "key_id": self.key_id,
-            "method": self.method,
-            "path": self.path[:256],
-            "model": self.model or None,
-            "backend": self.backend,
-            "status": self.status,
-            "stream": self.stream,
-            "duration_ms": round(self.age() * 1000, 3),
-            "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
-        }
+    def line(self, usage: tuple[int, int] | None) -> str:
+        """The line of the access log, as members of a JSON object. No content, no query string, no key."""
+        line = (
+            f'"request_id":"{self.request_id}","key_id":{_text(self.key_id)},"method":"{self.method}",'
+            f'"path":{_quote(self.path[:256])},"model":{_text(self.model or None)},'
+            f'"backend":{_text(self.backend)},"status":{self.status},'
+            f'"stream":{"true" if self.stream else "false"},"duration_ms":{self.age() * 1000:.3f},'
+            f'"bytes_in":{self.bytes_in},"bytes_out":{self.bytes_out}'
+        )
         if self.first_byte_at:
-            fields["ttft_ms"] = round((self.first_byte_at - self.started) * 1000, 3)
+            line += f',"ttft_ms":{(self.first_byte_at - self.started) * 1000:.3f}'
         if usage is not None:
-            fields["prompt_tokens"], fields["completion_tokens"] = usage
+            line += f',"prompt_tokens":{usage[0]},"completion_tokens":{usage[1]}'
         if self.cause is not None:
-            fields["cause"] = self.cause
-        return fields
+            line += f',"cause":"{self.cause}"'
+        if self.notes:
+            line += f",{_encode(self.notes)[1:-1]}"
+        return line
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else _quote(value)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from citadel_llm.telemetry import tally
 from citadel_llm.telemetry.metrics import LATENCY_BUCKETS, new_registry
 
 NO_MODEL = ""
@@ -13,11 +14,11 @@ NO_MODEL = ""
 
 
 class _ModelMetrics(NamedTuple):
-    in_flight: Gauge
-    first_byte: Histogram
-    duration: Histogram
-    prompt_tokens: Counter
-    completion_tokens: Counter
+    in_flight: tally.Count
+    first_byte: tally.Distribution
+    duration: tally.Distribution
+    prompt_tokens: tally.Count
+    completion_tokens: tally.Count
 
 
 class GatewayMetrics:
@@ -26,46 +27,34 @@ class GatewayMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or new_registry()
         prefix = "citadel_gateway"
-        self.requests = Counter(
+        self.requests = tally.Counter(
             f"{prefix}_requests", "Requests answered.", ["model", "endpoint", "code"], registry=self.registry
         )
-        self.failures = Counter(
+        self.failures = tally.Counter(
             f"{prefix}_failures",
             "Requests that did not succeed, by cause.",
             ["model", "cause"],
             registry=self.registry,
         )
-        self.in_flight = Gauge(
+        self.in_flight = tally.Gauge(
             f"{prefix}_requests_in_flight", "Requests being served.", ["model"], registry=self.registry
         )
-        self.first_byte = Histogram(
+        self.first_byte = tally.Histogram(
             f"{prefix}_time_to_first_byte_seconds",
             "From a request's arrival to the first byte of its answer's body.",
             ["model"],
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )
-        self.duration = Histogram(
+        self.duration = tally.Histogram(
             f"{prefix}_request_duration_seconds",
             "From a request's arrival to the end of its answer.",
             ["model"],
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )
-        self.tokens = Counter(
+        self.tokens = tally.Counter(
             f"{prefix}_tokens", "Tokens that engines reported.", ["model", "kind"], registry=self.registry
-        )
-        self.backend_up = Gauge(
-            f"{prefix}_backend_up",
-            "Whether the last contact with a back end succeeded.",
-            ["model", "backend"],
-            registry=self.registry,
-        )
-        self.backend_failures = Counter(
-            f"{prefix}_backend_failures",
-            "Failed attempts on a back end, those included that another one made good.",
-            ["model", "backend", "cause"],
-            registry=self.registry,
         )
         self.snapshot_info = Gauge(
             f"{prefix}_snapshot_info", "The routing snapshot in use.", ["version"], registry=self.registry
@@ -92,8 +81,8 @@ class GatewayMetrics:
             f"{prefix}_draining", "Whether the gateway is shutting down.", registry=self.registry
         )
         self._by_model: dict[str, _ModelMetrics] = {}
-        self._requests: dict[tuple[str, str, int], Counter] = {}
-        self._backends: set[tuple[str, str]] = set()
+        self._requests: dict[tuple[str, str, int], tally.Count] = {}
+        self._models: set[str] = set()
 
     def of(self, model: str) -> _ModelMetrics:
         """The metrics of one model. Looking labels up once is what keeps counting cheap."""
@@ -114,13 +103,13 @@ class GatewayMetrics:
             counter = self._requests[model, endpoint, code] = self.requests.labels(model, endpoint, str(code))
         counter.inc()
 
-    def snapshot_in_use(self, version: str, created: float, backends: set[tuple[str, str]]) -> None:
-        """Tell of a snapshot, and forget the models and back ends that it no longer has."""
+    def snapshot_in_use(self, version: str, created: float, names: set[str]) -> None:
+        """Tell of a snapshot with the models of these names, and forget those that it no longer has."""
         self.snapshot_info.clear()
         self.snapshot_info.labels(version).set(1)
         self.snapshot_created.set(created)
-        models = {model for model, _ in backends} | {NO_MODEL}
-        for model in models - {NO_MODEL}:
+        models = names | {NO_MODEL}
+        for model in names:
             self.of(model)  # a series that starts at 0 shows the first event
         for model in set(self._by_model) - models:
             del self._by_model[model]
@@ -134,9 +123,6 @@ class GatewayMetrics:
             self.duration,
             self.tokens,
         ):
-            for model in {model for model, _ in self._backends} - models:
+            for model in self._models - models:
                 metric.remove_by_labels({"model": model})
-        for model, backend in self._backends - backends:
-            self.backend_up.remove_by_labels({"model": model, "backend": backend})
-            self.backend_failures.remove_by_labels({"model": model, "backend": backend})
-        self._backends = backends
+        self._models = names
