@@ -173,7 +173,7 @@ class TraceSettings(_Section):
     otlp_endpoint: str | None = Field(
         default=None,
         pattern=r"^https?://",
-        description="Where spans are sent by OTLP over HTTP, …/v1/traces; needs the OpenTelemetry packages.",
+        description="Where a span of each traced request is sent by OTLP over HTTP (JSON), …/v1/traces.",
     )
     sample: float = Field(
         default=1.0, ge=0, le=1, description="Share of the requests without a traceparent that is traced."

@@ -1,0 +1,1 @@
+"""What is kept of each request: tokens, usage events, traces."""

@@ -1,0 +1,1 @@
+"""What is offered: endpoints as data, the checks that requests pass, and the forms of errors."""
