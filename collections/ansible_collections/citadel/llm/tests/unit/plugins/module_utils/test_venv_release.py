@@ -159,7 +159,7 @@ def test_another_lock_of_the_controller(host: Host, tmp_path: Path) -> None:
     assert predicted.packages_changed[-1] == "+demo==9.0"
     assert "not-there is not on this host" in str(predicted.note)
     assert "lock.txt; copy it again" in str(host.run(check=True, expected=expected).note)
-    with pytest.raises(ReleaseError, match="another on this host than on the controller: .*lock.txt"):
+    with pytest.raises(ReleaseError, match=r"another on this host than on the controller: .*lock\.txt"):
         host.run(expected=expected)
 
 
