@@ -31,7 +31,7 @@ async def test_back_ends_take_turns(tmp_path: Path, make_engine: MakeEngine) -> 
 async def test_no_request_fails_while_one_back_end_lives(tmp_path: Path, make_engine: MakeEngine) -> None:
     dead, alive = await make_engine(), await make_engine()
     await dead.stop()
-    async with running(tmp_path, [model_of(dead, alive)], backends={"cooldown_s": 60}) as gateway:
+    async with running(tmp_path, [model_of(dead, alive)], breaker={"open_s": 60, "open_max_s": 60}) as gateway:
         assert await _statuses(gateway, 6) == [200] * 6
         text = await gateway.metrics()
     assert len(alive.requests) == 6
@@ -44,7 +44,8 @@ async def test_no_request_fails_while_one_back_end_lives(tmp_path: Path, make_en
 async def test_a_back_end_that_returns_is_used_again(tmp_path: Path, make_engine: MakeEngine) -> None:
     first, second = await make_engine(), await make_engine()
     await first.stop()
-    async with running(tmp_path, [model_of(first, second)], backends={"cooldown_s": 0.05}) as gateway:
+    fields = {"breaker": {"open_s": 0.05}, "slow_start": {"duration_s": 0}}
+    async with running(tmp_path, [model_of(first, second)], **fields) as gateway:
         assert await _statuses(gateway, 2) == [200, 200]
         await first.start()
         await asyncio.sleep(0.06)

@@ -122,7 +122,7 @@ async def test_what_is_known_of_a_back_end_outlives_a_reload(gateway: Running, e
     table = gateway.process.snapshots.table
     assert table is not None
     before = table.route(MODEL).backends[0]
-    before.down_until = 1e12
+    before.ewma_first_byte = 1e12
     await gateway.process.reload()
     table = gateway.process.snapshots.table
     assert table is not None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from urllib.parse import unquote
 
 from citadel_llm.gateway import errors
+from citadel_llm.gateway.balancing.route import ModelRoute
 from citadel_llm.gateway.engines import Engines
 from citadel_llm.gateway.envelope import Envelope, read_envelope
 from citadel_llm.gateway.exchange import Exchange
@@ -14,7 +15,7 @@ from citadel_llm.gateway.headers import header_lines, read_headers
 from citadel_llm.gateway.metrics import NO_MODEL, GatewayMetrics
 from citadel_llm.gateway.relay import Relay
 from citadel_llm.gateway.snapshots import SnapshotStore
-from citadel_llm.gateway.table import ModelRoute, RoutingTable
+from citadel_llm.gateway.table import RoutingTable
 from citadel_llm.gateway.transport.refusals import Refusal
 from citadel_llm.gateway.transport.request import Request
 from citadel_llm.schema.gateway import GatewaySettings
@@ -133,8 +134,7 @@ class Gateway:
         gauge = self._metrics.of(route.name).in_flight
         gauge.inc()
         exchange.releases.append(gauge.dec)
-        bodies = {served: envelope.addressed_to(served) for served in route.served_models}
-        Relay(self._engines, exchange, route, bodies).begin()
+        Relay(self._engines, exchange, route, envelope).begin()
 
     # -- afterwards
 

@@ -1,16 +1,24 @@
-"""The gateway's side towards engines: which one is asked, and what is learnt from how it answers."""
+"""The gateway's side towards engines: their connections, what is known of them, and asking how they are."""
 
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from citadel_llm.gateway.balancing.backend import BackendState, Rules
+from citadel_llm.gateway.balancing.balancer import Balancer
+from citadel_llm.gateway.balancing.metrics import BalancingCollector, QueueTime
+from citadel_llm.gateway.balancing.probes import Prober
+from citadel_llm.gateway.balancing.route import Surroundings
 from citadel_llm.gateway.metrics import GatewayMetrics
-from citadel_llm.gateway.table import BackendState, ModelRoute
-from citadel_llm.gateway.transport.client import Pool
+from citadel_llm.gateway.transport.client import Origin, Pool
 from citadel_llm.schema.gateway import GatewaySettings
+from citadel_llm.schema.snapshot import RoutingSnapshot
 from citadel_llm.telemetry import get_logger
 
+_TICK_S = 0.25
 _log = get_logger("citadel.gateway.engines")
 
 
@@ -23,94 +31,100 @@ class Probe:
 
 
 class Engines:
-    """The pool of connections to all engines, and the one place that is told how each attempt went."""
+    """The connections to all engines, the choice among them, and the probes. Made in the running loop."""
 
     def __init__(self, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
         self.settings = settings
         self.pool = Pool(connect_s=settings.timeouts.connect_s, keepalive_s=settings.backends.keepalive_s)
-        self._metrics = metrics
+        self.random = random.random
+        self.copies = 0
+        self._loop = asyncio.get_running_loop()
+        self._origins: dict[str, Origin] = {}
+        self._queue_time = QueueTime(metrics.registry)
+        self.balancer = Balancer(
+            Surroundings(
+                timers=self._loop,
+                random=self.random,
+                rules=Rules(settings.breaker, settings.slow_start, settings.stall),
+                retries=settings.retries,
+                prefix=settings.prefix_affinity,
+                waited=self._queue_time.waited,
+            )
+        )
+        self.prober = Prober(
+            settings.probes, self.ask, time=self._loop.time, random=self.random, wake=self.balancer.wake
+        )
+        metrics.registry.register(BalancingCollector(self.balancer, self.prober, self._loop.time))
 
-    def close(self) -> None:
-        self.pool.close()
+    def use(self, snapshot: RoutingSnapshot) -> None:
+        """Serve what a snapshot says from now on."""
+        before = set(self.balancer.routes)
+        self.balancer.apply(snapshot)
+        self._queue_time.keep_only(set(self.balancer.routes), before)
+        addresses = {backend.url for backend in self.balancer.backends.values()}
+        self._origins = {url: self._origins.get(url) or Origin.of(url) for url in addresses}
 
-    # -- choosing
+    def origin(self, backend: BackendState) -> Origin:
+        """Where a back end listens."""
+        found = self._origins.get(backend.url)
+        return found if found is not None else Origin.of(backend.url)  # a reload has just dropped it
 
-    def choose(
-        self,
-        route: ModelRoute,
-        now: float,
-        refused: set[BackendState],
-        lost: set[BackendState],
-    ) -> BackendState | None:
-        """The back end for the next attempt; None when there is none left.
+    async def watch(self) -> None:
+        """Probe the back ends and wake those who wait, until it is cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(_TICK_S)
+                try:
+                    self.tick()
+                except Exception:
+                    _log.exception("back ends could not be watched")
+        finally:
+            await self.prober.close()
 
-        `refused` are those that this request could not reach; `lost` those that closed its connection before
-        the first byte: they are asked again only when there is no other.
-        """
-        if not refused and not lost:
-            return route.choose(now)
-        return route.choose(now, refused | lost) or route.choose(now, refused)
+    def tick(self) -> None:
+        """Start the probes that are due."""
+        self.prober.tick(self._tasks())
 
-    # -- what became of an attempt
-
-    def attempt_begins(self, backend: BackendState) -> None:
-        """A request is sent to a back end; `attempt_ends` follows in every case."""
-        backend.in_flight += 1
-
-    def attempt_ends(self, backend: BackendState) -> None:
-        backend.in_flight -= 1
-
-    def connected(self, backend: BackendState) -> None:
-        """A new connection has been opened."""
-        backend.down_until = 0.0
-
-    def first_byte(self, backend: BackendState, status: int) -> None:  # noqa: ARG002 (a seam)
-        """The first part of an answer's body, or its end, has arrived."""
-        if backend.failing:
-            self._recovered(backend)
-
-    def finished(self, backend: BackendState) -> None:
-        """An answer is complete."""
-
-    def abandoned(self, backend: BackendState, cause: str) -> None:
-        """The gateway closed the connection: the client left, or it took too long."""
-
-    def unreachable(self, backend: BackendState, reason: str, now: float) -> None:
-        """No connection could be opened."""
-        backend.down_until = now + self.settings.backends.cooldown_s
-        self.failed(backend, "unreachable", reason)
+    def _tasks(self) -> Iterator[tuple[BackendState, str]]:
+        for route in self.balancer.routes.values():
+            for backend in route.backends:
+                yield backend, route.task
 
     def failed(self, backend: BackendState, cause: str, reason: str) -> None:
-        """Count a failure of a back end, and tell of the first one in a row."""
-        self._metrics.backend_failures.labels(backend.model, backend.name, cause).inc()
-        self._metrics.backend_up.labels(backend.model, backend.name).set(0)
-        if not backend.failing:
-            backend.failing = True
+        """Write down why an attempt failed, if it is the first one in a row."""
+        if backend.breaker.in_a_row == 0:
             _log.warning(
                 "back end failed", backend=backend.name, model=backend.model, cause=cause, reason=reason
             )
 
-    def _recovered(self, backend: BackendState) -> None:
-        backend.failing = False
-        backend.down_until = 0.0
-        self._metrics.backend_up.labels(backend.model, backend.name).set(1)
-        _log.info("back end works again", backend=backend.name, model=backend.model)
+    def close(self) -> None:
+        self.pool.close()
 
     # -- asking by ourselves
+
+    async def ask(
+        self, backend: BackendState, method: str, path: str, body: bytes, timeout_s: float
+    ) -> tuple[int, bytes]:
+        """Status and body of one request of the gateway's own. Raises OSError, TimeoutError included."""
+        origin = self.origin(backend)
+        head = f"{method} {path} HTTP/1.1\r\nhost: {origin.authority.decode()}\r\n"
+        head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        request = head.encode() + body
+        async with asyncio.timeout(timeout_s):
+            return await self.pool.fetch(origin, request)
 
     async def probe(self, backend: BackendState) -> Probe:
         """Ask a back end's /health. It never raises for a back end that does not answer."""
         limit = self.settings.backends.probe_timeout_s
-        request = b"GET /health HTTP/1.1\r\nhost: %b\r\nconnection: close\r\n\r\n" % backend.origin.authority
         try:
-            async with asyncio.timeout(limit):
-                status, _ = await self.pool.fetch(backend.origin, request)
-            probe = Probe(status == 200, f"HTTP {status}")
+            status, _ = await self.ask(backend, "GET", "/health", b"", limit)
         except TimeoutError:
-            probe = Probe(False, f"no answer in {limit:g} s")
+            return Probe(False, f"no answer in {limit:g} s")
         except OSError as error:
-            probe = Probe(False, str(error))
-        self._metrics.backend_up.labels(backend.model, backend.name).set(1 if probe.up else 0)
-        if probe.up:
-            backend.down_until = 0.0
-        return probe
+            return Probe(False, str(error))
+        if status != 200:
+            return Probe(False, f"HTTP {status}")
+        backend.health_passed(self._loop.time())
+        if backend.stalled:
+            return Probe(False, "HTTP 200, but it answers no request")
+        return Probe(True, "HTTP 200")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 from citadel_llm.gateway.transport.refusals import Refusal
 
@@ -124,6 +125,32 @@ def not_loaded(retry_after_s: int) -> ApiError:
 def no_backend(model: str, retry_after_s: int) -> ApiError:
     message = f"No engine that serves {model!r} can be reached at the moment. Try again shortly."
     return _unavailable(message, "backend_unreachable", retry_after_s, code="engine_unavailable")
+
+
+def queue_full(model: str, retry_after_s: float, *, crowded: bool) -> ApiError:
+    """`crowded`: the key has more requests waiting than its part, so that it is to blame."""
+    seconds = math.ceil(retry_after_s)
+    if not crowded:
+        message = f"Too many requests for {model!r} are waiting. Try again later."
+        return _unavailable(message, "queue_full", seconds, code="engine_overloaded")
+    return ApiError(
+        429,
+        f"Too many requests of this key for {model!r} are waiting. Send fewer at a time.",
+        cause="queue_full",
+        type_="rate_limit_error",
+        code="rate_limit_exceeded",
+        headers=_retry_after(seconds),
+    )
+
+
+def queued_too_long(model: str, reason: str, retry_after_s: float) -> ApiError:
+    message = f"No place for the request was found in time: {reason}. Model: {model!r}."
+    return _unavailable(message, "queue_timeout", math.ceil(retry_after_s), code="engine_overloaded")
+
+
+def backend_hangs(retry_after_s: int) -> ApiError:
+    message = "The engine does not answer any more, and no other one is left. Try again shortly."
+    return _unavailable(message, "backend_hangs", retry_after_s, code="engine_unavailable")
 
 
 def shutting_down(retry_after_s: int) -> ApiError:

@@ -10,6 +10,7 @@ from json.encoder import encode_basestring as _quote
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from citadel_llm.gateway import errors
+from citadel_llm.gateway.admission.queue import Priority
 from citadel_llm.gateway.errors import ApiError, Header
 from citadel_llm.gateway.headers import RequestHeaders, header_lines
 from citadel_llm.gateway.metrics import NO_MODEL
@@ -32,8 +33,8 @@ T = TypeVar("T")
 class Work(Protocol):
     """What is being done elsewhere for a request."""
 
-    def on_timeout(self, reason: str) -> ApiError:
-        """It took too long: give up, and say what to tell the client."""
+    def on_timeout(self, reason: str) -> ApiError | None:
+        """It took too long: give up and say what to tell the client, or try something else."""
 
     def abandon(self, cause: str) -> None:
         """Nobody waits for the result any more."""
@@ -69,6 +70,7 @@ class Exchange:
         "method",
         "model",
         "notes",
+        "priority",
         "releases",
         "request",
         "started",
@@ -86,6 +88,7 @@ class Exchange:
         self.started = time.monotonic()
         self.first_byte_at = 0.0
         self.key_id: str | None = None
+        self.priority: Priority = "normal"
         self.model = NO_MODEL
         self.backend: str | None = None
         self.status = 0
@@ -162,10 +165,9 @@ class Exchange:
         self.fail(errors.refused(refusal))
 
     def on_timeout(self, reason: str) -> None:
-        if self.work is not None:
-            self.fail(self.work.on_timeout(reason))
-        else:
-            self.fail(errors.internal())
+        error = self.work.on_timeout(reason) if self.work is not None else errors.internal()
+        if error is not None:
+            self.fail(error)
 
     def on_disconnect(self) -> None:
         if not self.finished:

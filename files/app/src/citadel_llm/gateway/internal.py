@@ -9,10 +9,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from citadel_llm.gateway.app import Gateway
+from citadel_llm.gateway.balancing.backend import BackendState
 from citadel_llm.gateway.engines import Engines, Probe
 from citadel_llm.gateway.metrics import GatewayMetrics
 from citadel_llm.gateway.snapshots import SnapshotStore
-from citadel_llm.gateway.table import BackendState, RoutingTable
+from citadel_llm.gateway.table import RoutingTable
 from citadel_llm.gateway.transport.refusals import Refusal
 from citadel_llm.gateway.transport.request import Request
 from citadel_llm.telemetry import get_logger
@@ -126,7 +127,7 @@ class Internal:
                 and now - self._probes[0] < _PROBE_FRESH_S
             ):
                 return self._probes[2]
-            backends = list(table.backends.values())
+            backends = [backend for route in table.models.values() for backend in route.backends]
             found = await asyncio.gather(*(self._engines.probe(backend) for backend in backends))
             probes = dict(zip(backends, found, strict=True))
             self._probes = (time.monotonic(), table, probes)

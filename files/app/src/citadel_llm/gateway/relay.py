@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import json
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from citadel_llm.gateway import errors
+from citadel_llm.gateway.admission.queue import QueueFull, TooLate
+from citadel_llm.gateway.balancing.backend import Attempt, BackendState, Outcome
+from citadel_llm.gateway.balancing.route import ModelRoute, NoBackend
+from citadel_llm.gateway.envelope import Envelope
 from citadel_llm.gateway.errors import ApiError, Header
 from citadel_llm.gateway.exchange import Exchange
 from citadel_llm.gateway.headers import answer_headers
-from citadel_llm.gateway.table import BackendState, ModelRoute
+from citadel_llm.gateway.mirror import mirror
 from citadel_llm.gateway.transport.client import EngineConnection, Failure
 from citadel_llm.gateway.usage import Tail
 
@@ -17,88 +24,196 @@ if TYPE_CHECKING:
     from citadel_llm.gateway.engines import Engines
 
 _EVENT_STREAM = b"text/event-stream"
+_CANNOT = frozenset({429, 500, 502, 503, 504})
+"""Statuses by which an engine says that it cannot; another one perhaps can."""
+_PROMPTS = (b'"messages"', b'"prompt"', b'"input"')
 
 
 class Relay:
-    """One request on its way. It makes attempts, one after the other, until a part of an answer has come.
+    """One request on its way. It waits for a place, and makes attempts until a part of an answer has come.
 
-    A back end that cannot be reached is left for another one; a connection that is lost before the first part
-    is tried again as often as the settings allow. After the first part nothing is tried again.
+    A back end that cannot be reached is left for another one. After any other failure the request is sent
+    again as far as its own limit and the model's budget allow. After the first part nothing is tried again.
+    When no back end is left, the next model of the fallback chain is asked.
     """
 
     __slots__ = (
+        "_asked_again",
+        "_attempt",
         "_bodies",
+        "_chain",
         "_connection",
         "_engines",
+        "_envelope",
+        "_error",
         "_exchange",
+        "_fallback",
         "_head",
         "_loop",
-        "_losses",
         "_lost",
-        "_refused",
+        "_mirrored",
+        "_retries",
         "_route",
         "_started",
-        "backend",
+        "_wish",
     )
 
-    def __init__(
-        self, engines: Engines, exchange: Exchange, route: ModelRoute, bodies: dict[str, bytes]
-    ) -> None:
-        self.backend: BackendState | None = None  # the attempt under way is on it
+    def __init__(self, engines: Engines, exchange: Exchange, route: ModelRoute, envelope: Envelope) -> None:
         self._engines = engines
         self._exchange = exchange
-        self._route = route
-        self._bodies = bodies
+        self._envelope = envelope
         self._loop = asyncio.get_running_loop()
+        self._chain: Iterator[ModelRoute] | None = None
+        self._route = route
+        self._bodies: dict[str, bytes] = {}
+        self._attempt: Attempt | None = None  # the one under way
         self._connection: EngineConnection | None = None
         self._head: tuple[int, list[Header], int | None] | None = None
         self._started = False
-        self._refused: set[BackendState] = set()
+        self._mirrored = False
+        self._asked_again = False
+        self._fallback = False
+        self._retries = 0
         self._lost: set[BackendState] = set()
-        self._losses = 0
+        self._error: ApiError | None = None
 
     def begin(self) -> None:
-        """Make the first attempt. Raises ApiError when no back end can serve."""
+        """Look for a back end. Raises ApiError when none can serve."""
         self._exchange.work = self
-        timeouts = self._engines.settings.timeouts
-        self._exchange.request.expect("first_byte_timeout", timeouts.first_byte_s)
-        self._attempt()
+        self._enter(self._route)
+
+    def _enter(self, route: ModelRoute) -> None:
+        self._route = route
+        route.budget.began(self._loop.time())
+        self._exchange.releases.append(route.budget.ended)
+        self._wish = route.wish(self._value_of, self._prompt, self._on_hang)
+        self._place()
+
+    # -- a place
+
+    def _place(self, *, fresh: bool = False) -> None:
+        """Go to a back end at once, or wait for one."""
+        try:
+            attempt = self._route.try_take(self._wish)
+        except NoBackend:
+            self._nobody()
+            return
+        if attempt is not None:
+            self._send(attempt, fresh=fresh)
+        else:
+            self._exchange.request.expect("queued", math.inf)  # the queue has deadlines of its own
+            self._exchange.wait(self._acquire(), self._acquired)
+
+    async def _acquire(self) -> Attempt | None:
+        exchange = self._exchange
+        route = self._route
+        try:
+            return await route.acquire(self._wish, exchange.key_id or "", exchange.priority)
+        except QueueFull as refused:
+            raise errors.queue_full(route.name, refused.retry_after_s, crowded=refused.crowded) from None
+        except TooLate as refused:
+            raise errors.queued_too_long(route.name, str(refused), refused.retry_after_s) from None
+        except NoBackend:
+            return None
+
+    def _acquired(self, attempt: Attempt | None) -> None:
+        if attempt is None:
+            self._nobody()
+        else:
+            self._send(attempt)
+
+    def _nobody(self) -> None:
+        """No back end of this model is left: ask one again that lost the connection, or another model."""
+        if self._lost and not self._asked_again:
+            self._asked_again = True  # once: what kills an engine must not kill it again and again
+            self._wish.avoid -= self._lost
+            self._place()
+            return
+        if self._chain is None:
+            self._chain = self._engines.balancer.chain(self._route)
+            next(self._chain)
+        following = next(self._chain, None)
+        if following is not None:
+            self._fallback = True
+            self._enter(following)
+            return
+        raise self._error or errors.no_backend(
+            self._exchange.model, self._engines.settings.backends.retry_after_s
+        )
 
     # -- attempts
 
-    def _attempt(self, *, fresh: bool = False) -> None:
-        now = self._loop.time()
-        backend = self._engines.choose(self._route, now, self._refused, self._lost)
-        if backend is None:
-            raise errors.no_backend(self._route.name, self._engines.settings.backends.retry_after_s)
-        exchange = self._exchange
+    def _send(self, attempt: Attempt, *, fresh: bool = False) -> None:
+        self._attempt = attempt
+        backend = attempt.backend
+        engines, exchange = self._engines, self._exchange
         exchange.backend = backend.name
-        self.backend = backend
         self._head = None
-        self._engines.attempt_begins(backend)
-        body = self._bodies[backend.served_model]
+        body = self._bodies.get(backend.served_model)
+        if body is None:
+            body = self._bodies[backend.served_model] = self._envelope.addressed_to(backend.served_model)
+        origin = engines.origin(backend)
         request = b"POST %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n%b" % (
             exchange.request.path,
-            backend.origin.authority,
+            origin.authority,
             exchange.headers.forward,
             len(body),
             body,
         )
-        self._connection = self._engines.pool.send(backend.origin, request, self, fresh=fresh)
+        exchange.request.expect("first_byte_timeout", engines.settings.timeouts.first_byte_s)
+        self._connection = engines.pool.send(origin, request, self, fresh=fresh)
+        if self._route.arms.shadows and not self._mirrored:
+            self._mirrored = True
+            mirror(engines, self._route, exchange, self._envelope)
 
-    def _leave(self) -> BackendState:
+    def _leave(self, outcome: Outcome) -> BackendState:
         """The attempt is over."""
-        backend, self.backend = self.backend, None
-        assert backend is not None
-        self._connection = None
-        self._engines.attempt_ends(backend)
-        return backend
+        attempt, self._attempt = self._attempt, None
+        assert attempt is not None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.cancel()
+        attempt.end(outcome, self._loop.time())
+        return attempt.backend
+
+    def _again(self, outcome: Outcome, error: ApiError) -> None:
+        """The attempt failed before the first part: send the request again if that is allowed."""
+        backend = self._leave(outcome)
+        self._error = error
+        if self._retries >= self._engines.settings.retries.per_request:
+            raise error
+        if not self._route.budget.withdraw(self._loop.time()):
+            raise error
+        self._retries += 1
+        self._wish.avoid.add(backend)
+        if outcome is Outcome.LOST:
+            self._lost.add(backend)
+        self._place()
+
+    def _elsewhere(self) -> bool:
+        """The engine says that it cannot. Whether another one that works and has room takes over."""
+        assert self._attempt is not None
+        if self._retries >= self._engines.settings.retries.per_request:
+            return False
+        self._wish.avoid.add(self._attempt.backend)
+        try:
+            other = self._route.take(self._wish, trusted=True)
+        except NoBackend:
+            return False
+        if other is None:
+            return False
+        if not self._route.budget.withdraw(self._loop.time()):
+            other.end(Outcome.CANCELLED, self._loop.time())
+            return False
+        self._retries += 1
+        self._leave(Outcome.FAILED)
+        self._send(other)
+        return True
 
     # -- what the connection to the engine tells
 
     def on_connected(self) -> None:
-        assert self.backend is not None
-        self._engines.connected(self.backend)
+        """A connection proves nothing: the kernel opens it for a process that hangs, too."""
 
     def on_head(self, status: int, headers: list[Header], length: int | None) -> None:
         # Without a part of the body it can still be tried elsewhere, so the client is not told yet.
@@ -106,12 +221,17 @@ class Relay:
 
     def on_data(self, data: bytes) -> None:
         exchange = self._exchange
+        attempt = self._attempt
+        assert attempt is not None
         if not self._started:
+            assert self._head is not None
+            if self._head[0] in _CANNOT:
+                exchange.run(self._first_of_refusal, data)
+                return
             self._start()
         else:
             exchange.request.progress()
-        assert self.backend is not None
-        self.backend.alive_at = self._loop.time()
+            attempt.backend.heard_at = self._loop.time()
         assert exchange.tail is not None
         exchange.tail.add(data)
         exchange.send(data)
@@ -119,25 +239,37 @@ class Relay:
     def on_end(self, data: bytes) -> None:
         self._exchange.run(self._complete, data)
 
+    def on_failure(self, failure: Failure, reason: str, *, stale: bool) -> None:
+        self._connection = None
+        self._exchange.run(self._failed, failure, reason, stale)
+
+    def _first_of_refusal(self, data: bytes) -> None:
+        if self._elsewhere():
+            return
+        self._start()
+        assert self._exchange.tail is not None
+        self._exchange.tail.add(data)
+        self._exchange.send(data)
+
     def _complete(self, data: bytes) -> None:
         exchange = self._exchange
+        self._connection = None  # it is kept for another request
+        assert self._head is not None
+        status = self._head[0]
         if not self._started:
+            if status in _CANNOT and self._elsewhere():
+                return
             self._start()
         assert exchange.tail is not None
         if data:
             exchange.tail.add(data)
-        backend = self._leave()
-        backend.alive_at = self._loop.time()
-        self._engines.finished(backend)
+        self._leave(Outcome.FAILED if status in _CANNOT else Outcome.FINISHED)
         exchange.end(data)
-
-    def on_failure(self, failure: Failure, reason: str, *, stale: bool) -> None:
-        self._exchange.run(self._failed, failure, reason, stale)
 
     def _start(self) -> None:
         """The first part has arrived: from now on this back end's answer is the answer."""
         assert self._head is not None
-        assert self.backend is not None
+        assert self._attempt is not None
         self._started = True
         status, headers, length = self._head
         exchange = self._exchange
@@ -147,56 +279,71 @@ class Relay:
         )
         if status >= 400:
             exchange.cause = f"engine_{status // 100}xx"
-        self._engines.first_byte(self.backend, status)
-        exchange.start(status, answer_headers(headers, exchange.headers.request_id), length)
+        if status not in _CANNOT:
+            self._attempt.first_byte(self._loop.time())
+        lines = answer_headers(headers, exchange.headers.request_id)
+        arm = self._attempt.backend.arm
+        if arm:
+            lines += b"x-citadel-arm: %b\r\n" % arm.encode()
+        if self._fallback:
+            lines += b"x-citadel-fallback: %b\r\n" % self._route.name.encode()
+        exchange.start(status, lines, length)
         exchange.request.expect("idle_timeout", self._engines.settings.timeouts.idle_s)
         if not exchange.request.writable:
             self.on_pause()
 
     def _failed(self, failure: Failure, reason: str, stale: bool) -> None:
         """Try again where that can do no harm. Raises ApiError otherwise."""
-        backend = self._leave()
-        policy = self._engines.settings.backends
+        retry_after_s = self._engines.settings.backends.retry_after_s
+        if not stale:
+            assert self._attempt is not None
+            self._engines.failed(self._attempt.backend, failure, reason)
         if self._started:
-            self._engines.failed(backend, "broken", reason)
-            raise errors.backend_lost(policy.retry_after_s)
-        if failure == "garbage":
-            self._engines.failed(backend, "garbage", reason)
-            raise errors.backend_garbage(policy.retry_after_s)
+            self._leave(Outcome.BROKEN)
+            raise errors.backend_lost(retry_after_s)
         if failure == "unreachable":
-            self._refused.add(backend)
-            self._engines.unreachable(backend, reason, self._loop.time())
+            self._wish.avoid.add(self._leave(Outcome.UNREACHABLE))
+            self._place()
+        elif stale:
+            # An idle connection ended just as it was used: that says nothing about the engine.
+            self._leave(Outcome.CANCELLED)
+            self._asked_again = True
+            self._place(fresh=True)
+        elif failure == "garbage":
+            self._again(Outcome.GARBAGE, errors.backend_garbage(retry_after_s))
         else:
-            self._losses += 1
-            if stale and self._losses == 1:
-                # An idle connection ended just as it was used: that says nothing about the engine.
-                self._attempt(fresh=True)
-                return
-            self._lost.add(backend)
-            self._engines.failed(backend, "lost", reason)
-            if self._losses > policy.lost_retries:
-                raise errors.backend_lost(policy.retry_after_s)
-        self._attempt()
+            self._again(Outcome.LOST, errors.backend_lost(retry_after_s))
+
+    # -- what probes tell
+
+    def _on_hang(self) -> None:
+        if self._attempt is not None and not self._started:
+            self._exchange.run(self._move_on)
+
+    def _move_on(self) -> None:
+        """The engine hangs. Its other requests move, too; the budget is not for that."""
+        self._error = errors.backend_hangs(self._engines.settings.backends.retry_after_s)
+        self._wish.avoid.add(self._leave(Outcome.ABANDONED))
+        self._place()
 
     # -- what the client's side tells
 
-    def on_timeout(self, reason: str) -> ApiError:
+    def on_timeout(self, reason: str) -> ApiError | None:
         timeouts = self._engines.settings.timeouts
         if reason == "slow_client":
             return errors.client_too_slow(timeouts.send_s)
-        if self.backend is not None:
-            self._engines.failed(self.backend, "timeout", reason)
-        return errors.backend_timeout(
-            reason, timeouts.first_byte_s if reason == "first_byte_timeout" else timeouts.idle_s
-        )
+        if self._attempt is None:
+            return errors.internal()
+        if reason == "first_byte_timeout":
+            error = errors.backend_timeout(reason, timeouts.first_byte_s)
+            self._exchange.run(self._again, Outcome.TIMED_OUT, error)
+            return None
+        self._leave(Outcome.TIMED_OUT)
+        return errors.backend_timeout(reason, timeouts.idle_s)
 
-    def abandon(self, cause: str) -> None:
-        connection, self._connection = self._connection, None
-        if self.backend is not None:
-            self._engines.abandoned(self.backend, cause)
-            self._leave()
-        if connection is not None:
-            connection.cancel()
+    def abandon(self, cause: str) -> None:  # noqa: ARG002 (it says nothing about the back end)
+        if self._attempt is not None:
+            self._leave(Outcome.CANCELLED)
 
     def on_pause(self) -> None:
         if self._connection is not None:
@@ -207,3 +354,30 @@ class Relay:
         if self._connection is not None:
             self._connection.resume()
             self._exchange.request.expect("idle_timeout", self._engines.settings.timeouts.idle_s)
+
+    # -- what the choice of a back end may want to know
+
+    def _value_of(self, source: str) -> str | None:
+        exchange = self._exchange
+        if source == "key":
+            return exchange.key_id
+        if source == "user":
+            return _user(json.loads(self._envelope.text))
+        wanted = source.removeprefix("header:").encode()
+        return next(
+            (value.decode("latin-1") for name, value in exchange.request.headers if name == wanted), None
+        )
+
+    def _prompt(self) -> memoryview:
+        """The body from where its prompt begins; what comes before may differ between equal prompts."""
+        body = self._envelope.body
+        start = next((at for at in map(body.find, _PROMPTS) if at >= 0), 0)
+        return memoryview(body)[start:]
+
+
+def _user(body: dict[str, Any]) -> str | None:
+    """Who the end user is, in the words of either API."""
+    user = body.get("user")
+    if user is None and isinstance(body.get("metadata"), dict):
+        user = body["metadata"].get("user_id")
+    return user if isinstance(user, str) else None

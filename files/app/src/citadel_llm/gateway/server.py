@@ -51,8 +51,8 @@ class Process:
         self.settings = settings
         self.metrics = GatewayMetrics()
         self.access_log = AccessLog(service=SERVICE) if settings.access_log else None
-        self.snapshots = SnapshotStore(settings.snapshot_path, self.metrics)
         self.engines = Engines(settings, self.metrics)
+        self.snapshots = SnapshotStore(settings.snapshot_path, self.metrics, self.engines)
         self.gateway = Gateway(settings, self.snapshots, self.engines, self.metrics, self.access_log)
         self.internal = Internal(
             self.gateway,
@@ -121,7 +121,10 @@ class Process:
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        tasks = [asyncio.create_task(self.snapshots.watch(self.settings.snapshot_poll_s))]
+        tasks = [
+            asyncio.create_task(self.snapshots.watch(self.settings.snapshot_poll_s)),
+            asyncio.create_task(self.engines.watch()),
+        ]
         interval = watchdog_interval()
         if interval is not None:
             tasks.append(asyncio.create_task(_feed_watchdog(interval)))

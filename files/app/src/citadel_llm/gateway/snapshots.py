@@ -6,6 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
+from citadel_llm.gateway.engines import Engines
 from citadel_llm.gateway.metrics import GatewayMetrics
 from citadel_llm.gateway.table import RoutingTable
 from citadel_llm.schema import snapshot as schema
@@ -18,13 +19,14 @@ _Identity = tuple[int, int, int]
 class SnapshotStore:
     """Holds the table that requests are served from. A bad snapshot is refused and the old one stays."""
 
-    def __init__(self, path: Path, metrics: GatewayMetrics) -> None:
+    def __init__(self, path: Path, metrics: GatewayMetrics, engines: Engines) -> None:
         self.table: RoutingTable | None = None
         self.loaded_at = 0.0
         self.refused = 0
         self.last_error: str | None = None
         self._path = path
         self._metrics = metrics
+        self._engines = engines
         self._seen: _Identity | None = None
         self._lock = asyncio.Lock()
         metrics.snapshot_age.set_function(self.age)
@@ -53,21 +55,22 @@ class SnapshotStore:
                 await self.reload()
 
     def _read(self) -> RoutingTable:
-        return RoutingTable(schema.load(self._path), self.table)
+        return RoutingTable(schema.load(self._path))
 
     def _use(self, table: RoutingTable) -> None:
         previous = self.table.version if self.table is not None else None
+        self._engines.use(table.snapshot)
+        table.bind(self._engines.balancer.routes)
         self.table = table
         self.loaded_at = time.monotonic()
         self.last_error = None
-        backends = {(backend.model, backend.name) for backend in table.backends.values()}
-        self._metrics.snapshot_in_use(table.version, table.created, backends)
+        self._metrics.snapshot_in_use(table.version, table.created, set(table.models))
         _log.info(
             "routing snapshot loaded",
             version=table.version,
             previous=previous,
             models=len(table.models),
-            backends=len(backends),
+            backends=len(self._engines.balancer.backends),
         )
 
     def _refuse(self, reason: str) -> None:

@@ -6,72 +6,16 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from citadel_llm.gateway.balancing.route import ModelRoute
 from citadel_llm.gateway.errors import invalid_key, model_not_found
-from citadel_llm.gateway.transport.client import Origin
-from citadel_llm.schema.snapshot import KEY_PREFIX_LENGTH, Key, Model, RoutingSnapshot
+from citadel_llm.schema.snapshot import KEY_PREFIX_LENGTH, Key, RoutingSnapshot
 
 _WRONG_KEY = "Incorrect API key provided. Send a key that this server issued, as 'Authorization: Bearer KEY'."
 _NO_KEY = "You did not provide an API key. Send it as 'Authorization: Bearer KEY'."
 _NO_DIGEST = bytes(hashlib.sha256().digest_size)
-
-
-class BackendState:
-    """A back end and what is known of it. It outlives reloads for as long as its address stays the same."""
-
-    __slots__ = (
-        "alive_at",
-        "down_until",
-        "failing",
-        "in_flight",
-        "model",
-        "name",
-        "origin",
-        "served_model",
-        "url",
-    )
-
-    def __init__(self, model: str, name: str, url: str, served_model: str) -> None:
-        self.model = model
-        self.name = name
-        self.url = url
-        self.served_model = served_model
-        self.origin = Origin.of(url)
-        self.down_until = 0.0
-        self.failing = False
-        self.in_flight = 0
-        self.alive_at = 0.0  # when it last sent anything, on the loop's clock
-
-
-class ModelRoute:
-    """A model and the back ends that serve it."""
-
-    __slots__ = ("_next", "backends", "name", "served_models", "task")
-
-    def __init__(self, name: str, task: str, backends: tuple[BackendState, ...]) -> None:
-        self.name = name
-        self.task = task
-        self.backends = backends
-        self.served_models = frozenset(backend.served_model for backend in backends)
-        self._next = 0
-
-    def choose(self, now: float, avoid: Collection[BackendState] = ()) -> BackendState | None:
-        """The next back end in turn, but for those to avoid; one that just refused only as a last resort."""
-        count = len(self.backends)
-        start = self._next
-        if not avoid:
-            self._next = (start + 1) % count  # a second attempt takes nobody's turn
-        spare = None
-        for offset in range(count):
-            backend = self.backends[(start + offset) % count]
-            if backend in avoid:
-                continue
-            if backend.down_until <= now:
-                return backend
-            spare = spare or backend
-        return spare
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,32 +31,25 @@ class KeyEntry:
 class RoutingTable:
     """One snapshot, ready to serve."""
 
-    def __init__(self, snapshot: RoutingSnapshot, previous: RoutingTable | None = None) -> None:
-        known = previous.backends if previous is not None else {}
+    def __init__(self, snapshot: RoutingSnapshot) -> None:
+        self.snapshot = snapshot
         self.version = snapshot.version
         self.created = snapshot.created.timestamp()
-        self.backends: dict[tuple[str, str, str, str], BackendState] = {}
         self.models: dict[str, ModelRoute] = {}
         self._by_name: dict[str, ModelRoute] = {}
         self._keys: dict[bytes, list[KeyEntry]] = {}
-        for model in snapshot.models:
-            self._add_model(model, known)
         for key in snapshot.keys:
             self._keys.setdefault(key.prefix.encode(), []).append(_entry(key))
         self._documents = _documents(snapshot)
         listing = {"object": "list", "data": list(self._documents.values())}
         self.listing = json.dumps(listing).encode()
 
-    def _add_model(self, model: Model, known: dict[tuple[str, str, str, str], BackendState]) -> None:
-        states = []
-        for backend in model.backends:
-            identity = (model.name, backend.name, backend.url, backend.model)
-            self.backends[identity] = known.get(identity) or BackendState(*identity)
-            states.append(self.backends[identity])
-        route = ModelRoute(model.name, model.task, tuple(states))
-        self.models[model.name] = route
-        for name in (model.name, *model.aliases):
-            self._by_name[name] = route
+    def bind(self, routes: Mapping[str, ModelRoute]) -> None:
+        """Take the routes of this snapshot's models. They outlive snapshots, and belong to the event loop."""
+        for model in self.snapshot.models:
+            route = self.models[model.name] = routes[model.name]
+            for name in (model.name, *model.aliases):
+                self._by_name[name] = route
 
     def route(self, name: str) -> ModelRoute:
         """The model of that name or alias. Raises ApiError (404)."""

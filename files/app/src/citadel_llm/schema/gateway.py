@@ -58,18 +58,6 @@ class BackendPolicy(_Section):
         description="How long an idle connection to a back end is kept. It must be shorter than the engine's "
         "own time (vLLM: 5 s), or requests meet connections that the engine has just closed.",
     )
-    cooldown_s: float = Field(
-        default=1.0,
-        ge=0,
-        le=60,
-        description="How long a back end that refused a connection is passed over while another can serve.",
-    )
-    lost_retries: int = Field(
-        default=1,
-        ge=0,
-        le=5,
-        description="How often a request is sent again when its connection was lost before the first byte.",
-    )
     probe_timeout_s: float = Field(
         default=2.0,
         gt=0,

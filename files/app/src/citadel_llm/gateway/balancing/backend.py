@@ -28,6 +28,9 @@ class Outcome(Enum):
     FAILED = "failed"
     """The engine answered that it cannot (5xx, or full)."""
     LOST = "lost"
+    """The connection ended before the first byte."""
+    BROKEN = "broken"
+    """The connection ended, or spoke nonsense, after the first byte."""
     UNREACHABLE = "unreachable"
     GARBAGE = "garbage"
     TIMED_OUT = "timed_out"
@@ -37,7 +40,16 @@ class Outcome(Enum):
     """Taken from a hung engine, to be made good elsewhere."""
 
 
-FAILURES = frozenset({Outcome.FAILED, Outcome.LOST, Outcome.UNREACHABLE, Outcome.GARBAGE, Outcome.TIMED_OUT})
+FAILURES = frozenset(
+    {
+        Outcome.FAILED,
+        Outcome.LOST,
+        Outcome.BROKEN,
+        Outcome.UNREACHABLE,
+        Outcome.GARBAGE,
+        Outcome.TIMED_OUT,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

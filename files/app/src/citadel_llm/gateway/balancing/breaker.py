@@ -22,10 +22,10 @@ class Breaker:
         "_at",
         "_bad",
         "_good",
-        "_in_a_row",
         "_open_s",
         "_rules",
         "_width",
+        "in_a_row",
         "open_until",
         "opened",
         "state",
@@ -42,7 +42,7 @@ class Breaker:
         self._at = 0
         self._good = [0] * _BUCKETS
         self._bad = [0] * _BUCKETS
-        self._in_a_row = 0
+        self.in_a_row = 0
         self._open_s = rules.open_s
 
     def admit(self, now: float) -> bool:
@@ -72,16 +72,16 @@ class Breaker:
                 return False  # it was sent before the trouble began
             self._close()
             return True
-        self._in_a_row = 0
+        self.in_a_row = 0
         self._good[self._bucket(now)] += 1
         return False
 
     def failure(self, now: float, *, trial: bool, fatal: bool = False) -> bool:
         """A request failed; `fatal` when no other could have succeeded. True when that opens the breaker."""
         if self.state == "closed":
-            self._in_a_row += 1
+            self.in_a_row += 1
             self._bad[self._bucket(now)] += 1
-            if fatal or self._in_a_row >= self._rules.consecutive or self._too_many():
+            if fatal or self.in_a_row >= self._rules.consecutive or self._too_many():
                 self._open(now, fatal)
                 return True
         elif trial and (self.state == "half_open" or now >= self.open_until):
@@ -98,7 +98,7 @@ class Breaker:
     def _close(self) -> None:
         self.state = "closed"
         self.open_until = 0.0
-        self._in_a_row = 0
+        self.in_a_row = 0
         self._open_s = self._rules.open_s
         self._good = [0] * _BUCKETS
         self._bad = [0] * _BUCKETS

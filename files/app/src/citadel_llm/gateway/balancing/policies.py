@@ -45,7 +45,7 @@ class LeastLoad:
     def __init__(self) -> None:
         self._turns = count(1)
 
-    def choose(self, candidates: Sequence[BackendState], wish: Wish, now: float) -> BackendState:  # noqa: ARG002
+    def choose(self, candidates: Sequence[BackendState], wish: Wish, now: float) -> BackendState:
         best = candidates[0]
         if len(candidates) > 1:
             least = best.score(now)
@@ -53,7 +53,8 @@ class LeastLoad:
                 score = backend.score(now)
                 if score < least or (score == least and backend.turn < best.turn):
                     best, least = backend, score
-        best.turn = next(self._turns)
+        if not wish.avoid:
+            best.turn = next(self._turns)  # a second attempt takes nobody's turn
         return best
 
 

@@ -90,7 +90,7 @@ class Prober:
         for backend, task in backends:
             present.add(backend)
             self._tell(backend, now)
-            if backend in self._tasks:
+            if backend in self._tasks or not self._rules.enabled:
                 continue
             suspected = backend.watch(now) and not backend.stalled
             due = self._due.get(backend)

@@ -122,9 +122,15 @@ class ModelRoute:
         """An attempt on the best back end, at once or after waiting. Raises NoBackend, QueueFull, TooLate."""
         return await self.queue.acquire(key, priority, lambda: self.take(wish))
 
-    def take(self, wish: Wish) -> Attempt | None:
-        """An attempt on the best back end that has room now; None when all that work are full. Raises
-        NoBackend.
+    def try_take(self, wish: Wish) -> Attempt | None:
+        """An attempt without waiting; None when the request has to `acquire` one. Raises NoBackend."""
+        queue = self.queue
+        return None if queue.waiting or queue.paused else self.take(wish)
+
+    def take(self, wish: Wish, *, trusted: bool = False) -> Attempt | None:
+        """An attempt on the best back end that has room now; None when all that work are full.
+
+        Raises NoBackend when none works that is left; with `trusted`, when only the last resort is left, too.
         """
         now = self._time()
         arm = self.arms.named(wish.arm) if wish.arm is not None else None
@@ -140,6 +146,8 @@ class ModelRoute:
             backend = self._policy.choose(able, wish, now)
         elif _full(backends, wish.avoid, now):
             return None
+        elif trusted:
+            raise NoBackend(self.name)
         else:
             backend = self._last_resort(wish.avoid)
             if backend.in_flight >= backend.limit:
