@@ -107,16 +107,40 @@ _TIMES = Row(
     ),
 )
 _BEHIND = Row(
-    "Back ends and the gateway itself",
+    "Back ends and queues",
     (
         Panel(
             "table",
             "Back ends",
-            "Whether the last contact with each back end succeeded.",
-            (Query(f"max by (model, backend, host) (citadel_gateway_backend_up{_M})", column="state"),),
-            width=8,
+            "Whether each back end gets requests, how many it has, and how often its breaker opened.",
+            (
+                Query(f"max by (model, backend, host) (citadel_gateway_backend_up{_M})", column="state"),
+                Query(
+                    f"sum by (model, backend, host) (citadel_gateway_backend_requests_in_flight{_M})",
+                    column="in flight",
+                ),
+                Query(
+                    f"sum by (model, backend, host) (citadel_gateway_backend_breaker_opened_total{_M})",
+                    column="breaker opened",
+                ),
+            ),
+            width=12,
             sort="model",
-            columns=(Column("state", words=UP_DOWN),),
+            columns=(
+                Column("state", words=UP_DOWN),
+                Column("in flight", decimals=0),
+                Column("breaker opened", decimals=0),
+            ),
+        ),
+        Panel(
+            "timeseries",
+            "State of back ends",
+            "How many back ends are in each state: up, suspect, stalled, unhealthy, open, half_open, "
+            "resting.",
+            (Query(f"sum by (state) (citadel_gateway_backend_state{_M})", "{{state}}"),),
+            width=12,
+            stacked=True,
+            decimals=0,
         ),
         Panel(
             "timeseries",
@@ -124,14 +148,92 @@ _BEHIND = Row(
             "Failed attempts, also those that another back end made good.",
             (
                 Query(
-                    f"sum by (backend, cause) "
-                    f"(rate(citadel_gateway_backend_failures_total{_M}[$__rate_interval]))",
+                    "sum by (backend, cause)"
+                    f" (rate(citadel_gateway_backend_failures_total{_M}[$__rate_interval]))",
                     "{{backend}} {{cause}}",
                 ),
             ),
             unit="reqps",
             width=8,
         ),
+        Panel(
+            "timeseries",
+            "Probes of back ends",
+            "Probes in ten minutes by result. real: a request for one token.",
+            (
+                Query(
+                    "sum by (backend, kind, result)"
+                    f" (increase(citadel_gateway_backend_probes_total{_M}[10m]))",
+                    "{{backend}} {{kind}} {{result}}",
+                ),
+            ),
+            width=8,
+        ),
+        Panel(
+            "timeseries",
+            "Queue",
+            "Requests that wait at the gateway, and those a minute that it refused because too many waited.",
+            (
+                Query(f"sum by (model) (citadel_gateway_queue_requests{_M})", "waiting {{model}}"),
+                Query(
+                    "sum by (model, reason)"
+                    f" (rate(citadel_gateway_queue_refused_total{_M}[$__rate_interval])) * 60",
+                    "refused {{model}} {{reason}}",
+                ),
+            ),
+            width=8,
+        ),
+        Panel(
+            "timeseries",
+            "Time in the gateway's queue",
+            "How long requests waited for a back end, of those that had to wait.",
+            (
+                Query(
+                    "histogram_quantile(0.95, sum by (le, model)"
+                    f" (rate(citadel_gateway_queue_seconds_bucket{_M}[$__rate_interval])))",
+                    "p95 {{model}}",
+                ),
+            ),
+            unit="s",
+            width=8,
+        ),
+        Panel(
+            "timeseries",
+            "Retries",
+            "Requests sent again to another back end, and those that the budget did not allow.",
+            (
+                Query(
+                    f"sum by (model) (rate(citadel_gateway_retries_total{_M}[$__rate_interval]))",
+                    "sent again {{model}}",
+                ),
+                Query(
+                    f"sum by (model) (rate(citadel_gateway_retries_denied_total{_M}[$__rate_interval]))",
+                    "denied {{model}}",
+                ),
+            ),
+            unit="reqps",
+            width=8,
+        ),
+        Panel(
+            "timeseries",
+            "Refused by a limit",
+            "Requests refused by a limit on a key, a model or a client, by which one. Whose they were "
+            "stands in the "
+            "access log.",
+            (
+                Query(
+                    'sum by (cause) (gateway:failures:rate5m{cause=~"limit_.+", host=~"$host"})',
+                    "{{cause}}",
+                ),
+            ),
+            unit="reqps",
+            width=8,
+        ),
+    ),
+)
+_ITSELF = Row(
+    "The gateway itself",
+    (
         Panel(
             "table",
             "Routing snapshot",
@@ -187,6 +289,6 @@ GATEWAY = Board(
     "citadel-gateway",
     "Gateway and clients",
     "What clients ask for and what they get.",
-    (_REQUESTS, _TIMES, _BEHIND),
+    (_REQUESTS, _TIMES, _BEHIND, _ITSELF),
     ("host", "served"),
 )

@@ -30,6 +30,20 @@ ENGINE = Group(
             "2m",
         ),
         Alert(
+            "EngineProbeFails",
+            "sum by (host, model, backend)"
+            ' (increase(citadel_gateway_backend_probes_total{kind="real", result!="passed"}[5m])) > 0'
+            " unless on (host, model, backend) sum by (host, model, backend)"
+            ' (increase(citadel_gateway_backend_probes_total{kind="real", result="passed"}[5m])) > 0',
+            "critical",
+            "{{ $labels.host }}: back end {{ $labels.backend }} of {{ $labels.model }} generates nothing",
+            "{{ $value | humanize }} requests for one token have failed in five minutes, none has succeeded. "
+            "A hung engine still says that it is healthy.",
+            "engine-hung",
+            (_GATEWAY, "Probes of back ends"),
+            "2m",
+        ),
+        Alert(
             "EngineStalled",
             "engine:requests_waiting:sum > 0 and engine:requests_running:sum == 0",
             "critical",
@@ -123,7 +137,7 @@ GATEWAY = Group(
             "max by (host, model) (citadel_gateway_backend_up) == 0",
             "critical",
             "{{ $labels.host }}: no engine serves {{ $labels.model }}",
-            "Every back end of {{ $labels.model }} has failed (up is {{ $value }}): its requests get 503.",
+            "No back end of {{ $labels.model }} gets requests (up is {{ $value }}): clients get 503.",
             "backend-down",
             (_GATEWAY, "Back ends"),
             "1m",
@@ -133,11 +147,20 @@ GATEWAY = Group(
             "citadel_gateway_backend_up == 0",
             "warning",
             "{{ $labels.host }}: back end {{ $labels.backend }} of {{ $labels.model }} has failed",
-            "The last contact with {{ $labels.backend }} failed (up is {{ $value }}); others take its "
-            "requests if there are any.",
+            "{{ $labels.backend }} gets no requests (up is {{ $value }}); others take them if there are any.",
             "backend-down",
             (_GATEWAY, "Back ends"),
             "2m",
+        ),
+        Alert(
+            "QueueRefuses",
+            "sum by (host, model) (increase(citadel_gateway_queue_refused_total[5m])) > 0",
+            "warning",
+            "{{ $labels.host }}: requests for {{ $labels.model }} are refused because too many wait",
+            "About {{ $value | humanize }} in five minutes: every back end has as many as it may have.",
+            "queue-full",
+            (_GATEWAY, "Queue"),
+            "5m",
         ),
         Alert(
             "SnapshotRefused",

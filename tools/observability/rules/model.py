@@ -8,7 +8,18 @@ from typing import Any, Literal
 import yaml
 
 Severity = Literal["critical", "warning", "info", "none"]
-HEADER = "# Written by `python -m tools.observability`. Change tools/observability, not this file.\n---\n"
+HEADER = (
+    "# Written by `python -m tools.observability`. Change tools/observability, not this file.\n"
+    "# yamllint disable rule:line-length\n---\n"
+)
+
+
+class _Indented(yaml.SafeDumper):
+    """Lists are indented below their key, as yamllint wants it."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        """Never without an indent."""
+        super().increase_indent(flow, False)
 
 
 @dataclass(frozen=True)
@@ -84,4 +95,4 @@ def write(groups: tuple[Group, ...], panel_ids: dict[tuple[str, str], int]) -> s
             for group in groups
         ]
     }
-    return HEADER + yaml.safe_dump(document, sort_keys=False, width=1000, allow_unicode=True)
+    return HEADER + yaml.dump(document, Dumper=_Indented, sort_keys=False, width=140, allow_unicode=True)
