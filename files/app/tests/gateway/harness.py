@@ -55,6 +55,7 @@ def settings_of(directory: Path, **fields: Any) -> GatewaySettings:
         "drain_idle_s": 0.05,
         "drain_timeout_s": 5,
         "snapshot_poll_s": 0.02,
+        "probes": {"enabled": False},  # engines see what tests send and nothing else
     }
     return GatewaySettings.model_validate(defaults | fields)
 

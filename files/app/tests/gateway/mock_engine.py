@@ -111,11 +111,16 @@ async def answer(request: Received) -> None:
 
 
 class MockEngine:
-    """Listens on a port of its own. `behaviour` answers requests; /health is answered by `healthy`."""
+    """Listens on a port of its own. `behaviour` answers requests; /health and /metrics are answered by
+    `healthy` and `exposition`, and not at all while it is `hung`.
+    """
 
     def __init__(self) -> None:
         self.behaviour: Behaviour = answer
         self.healthy = True
+        self.hung = False
+        self.exposition = b""
+        self.probed: list[str] = []
         self.requests: list[Received] = []
         self.connections = 0
         self.port = 0
@@ -166,8 +171,11 @@ class MockEngine:
         headers = [(name, value.strip()) for name, _, value in (item.partition(":") for item in rest)]
         length = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
         request = Received(method, path, headers, await connection.reader.readexactly(length), connection)
-        if path == "/health":
-            await connection.json(b"", "200 OK" if self.healthy else "503 Service Unavailable")
+        if path in ("/health", "/metrics"):
+            self.probed.append(path)
+            if self.hung:
+                await asyncio.Event().wait()
+            await connection.json(self.exposition, "200 OK" if self.healthy else "503 Service Unavailable")
             return True
         self.requests.append(request)
         watcher = asyncio.create_task(_watch(connection))

@@ -31,7 +31,8 @@ async def test_back_ends_take_turns(tmp_path: Path, make_engine: MakeEngine) -> 
 async def test_no_request_fails_while_one_back_end_lives(tmp_path: Path, make_engine: MakeEngine) -> None:
     dead, alive = await make_engine(), await make_engine()
     await dead.stop()
-    async with running(tmp_path, [model_of(dead, alive)], breaker={"open_s": 60, "open_max_s": 60}) as gateway:
+    breaker = {"open_s": 60, "open_max_s": 60}
+    async with running(tmp_path, [model_of(dead, alive)], breaker=breaker) as gateway:
         assert await _statuses(gateway, 6) == [200] * 6
         text = await gateway.metrics()
     assert len(alive.requests) == 6

@@ -7,9 +7,12 @@ import json
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
+from urllib.parse import parse_qs
 
+from citadel_llm.gateway import operations
 from citadel_llm.gateway.app import Gateway
 from citadel_llm.gateway.balancing.backend import BackendState
+from citadel_llm.gateway.balancing.balancer import Balancer
 from citadel_llm.gateway.engines import Engines, Probe
 from citadel_llm.gateway.metrics import GatewayMetrics
 from citadel_llm.gateway.snapshots import SnapshotStore
@@ -24,6 +27,7 @@ _PROBE_FRESH_S = 1.0
 _JSON = "application/json"
 _Answer = tuple[int, str, bytes]
 _Endpoint = Callable[[Request], Coroutine[Any, Any, _Answer]]
+_Operation = Callable[[Balancer, str, float], dict[str, Any] | None]
 _log = get_logger("citadel.gateway.internal")
 
 
@@ -53,20 +57,26 @@ class Internal:
             b"/live": self._live,
             b"/health": self._health,
             b"/ready": self._ready,
+            b"/models": self._models,
         }
+        self._actions: dict[bytes, _Endpoint] = {b"/pause": self._pause, b"/resume": self._resume}
         if expose_metrics:
             self._routes[b"/metrics"] = self._expose
 
     def begin(self, request: Request) -> None:
         """A head is complete."""
-        handler = self._routes.get(request.path)
-        if handler is None:
-            offered = ", ".join(path.decode() for path in self._routes)
+        reading = self._routes.get(request.path)
+        acting = self._actions.get(request.path)
+        if reading is None and acting is None:
+            offered = ", ".join(path.decode() for path in (*self._routes, *self._actions))
             _answer(request, _json(404, {"error": f"nothing here; there is {offered}"}))
-        elif request.method not in ("GET", "HEAD"):
-            _answer(request, _json(405, {"error": f"{request.path.decode('latin-1')} accepts GET"}))
+        elif reading is not None and request.method in ("GET", "HEAD"):
+            request.handler = _Answering(request, reading)
+        elif acting is not None and request.method == "POST":
+            request.handler = _Answering(request, acting)
         else:
-            request.handler = _Answering(request, handler)
+            accepted = "GET" if reading is not None else "POST"
+            _answer(request, _json(405, {"error": f"{request.path.decode('latin-1')} accepts {accepted}"}))
 
     def refuse(self, refusal: Refusal) -> tuple[bytes, bytes]:
         """The transport could not make a request of what it read."""
@@ -99,6 +109,29 @@ class Internal:
         return _json(
             200 if ready else 503, {"status": status, "snapshot": self._snapshot(), "models": models}
         )
+
+    async def _models(self, _request: Request) -> _Answer:
+        """Models, their queues and back ends, as the choice of a back end sees them."""
+        return _json(200, operations.state(self._engines.balancer, asyncio.get_running_loop().time()))
+
+    async def _pause(self, request: Request) -> _Answer:
+        """Hold the requests of ?model=NAME."""
+        return self._operate(request, operations.pause)
+
+    async def _resume(self, request: Request) -> _Answer:
+        """Let the requests of ?model=NAME go on."""
+        return self._operate(request, operations.resume)
+
+    def _operate(self, request: Request, operation: _Operation) -> _Answer:
+        name = parse_qs(request.query.decode("latin-1")).get("model", [""])[0]
+        now = asyncio.get_running_loop().time()
+        document = operation(self._engines.balancer, name, now)
+        if document is None:
+            there = ", ".join(self._engines.balancer.routes)
+            return _json(404, {"error": f"there is no model {name!r}; say ?model=NAME, one of: {there}"})
+        path = request.path.decode()
+        _log.warning("an operator acted", action=path, model=document["model"])
+        return _json(200, document)
 
     async def _expose(self, request: Request) -> _Answer:
         accept = next((value.decode("latin-1") for name, value in request.headers if name == b"accept"), "")
