@@ -30,7 +30,8 @@ def test_specs_and_defaults_agree(role: Path) -> None:
 def test_the_variables_can_be_validated_before_anything_changes(role: Path) -> None:
     specs = load(role / "meta/argument_specs.yml")["argument_specs"]
     assert specs["validate"] == specs["main"]
-    stages = load(COLLECTION / "playbooks/validate.yml")[0]["tasks"][0]["loop"]
+    tasks = load(COLLECTION / "playbooks/validate.yml")[0]["tasks"]
+    stages = [stage for task in tasks for stage in task.get("loop", [])]
     assert role.name in stages
 
 
