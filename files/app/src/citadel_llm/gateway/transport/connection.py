@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -52,6 +54,7 @@ class ClientConnection(asyncio.Protocol):
         "_target",
         "_timer",
         "_transport",
+        "_upgrading",
         "_writable",
     )
 
@@ -72,6 +75,7 @@ class ClientConnection(asyncio.Protocol):
         self._queue: deque[Request] = deque()
         self._refusal: Refusal | None = None  # what is told after the last request that was understood
         self._deaf = False
+        self._upgrading = False
         self._lingered = 0
         self._ahead = 0
         self._paused = False
@@ -135,8 +139,8 @@ class ClientConnection(asyncio.Protocol):
             self._ahead += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._deaf = True
+        except httptools.HttpParserUpgrade as upgrade:
+            self._read_on(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._not_understood(error)
         if self._in_head and not self._deaf:
@@ -174,7 +178,7 @@ class ClientConnection(asyncio.Protocol):
         minor = _VERSIONS.get(parser.get_http_version())
         method = parser.get_method().decode("ascii")
         if minor is None or method not in _METHODS:
-            self._refuse(refusals.malformed("neither HTTP/1.1 nor HTTP/1.0 in a method that is known here"))
+            self._refuse(refusals.malformed("its method or its version is not known here"))
         if len(self._queue) >= _PIPELINE:
             self._refuse(refusals.too_deep_a_pipeline(_PIPELINE))
         try:
@@ -183,6 +187,7 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(refusal)
         self._parsing = request
         self._queue.append(request)
+        self._upgrading = parser.should_upgrade()
         if request.length is not None and request.length > limits.body_bytes:
             self._refuse(refusals.body_too_large(limits.body_bytes))
 
@@ -196,11 +201,32 @@ class ClientConnection(asyncio.Protocol):
             request.parts.append(part)
 
     def on_message_complete(self) -> None:
-        if self._parsing is not None:
+        if self._parsing is not None and not self._upgrading:
             self._parsing.complete = True
             self._parsing = None
 
     # -- reading
+
+    def _read_on(self, rest: bytes) -> None:
+        """The client asks for another protocol. It is answered in this one, and nothing after that is read.
+
+        The parser takes what follows the head for the other protocol; another parser reads the body.
+        """
+        self._upgrading = False
+        request = self._parsing
+        if request is None:
+            return
+        body = _Body(self)
+        self._parser = httptools.HttpRequestParser(body)
+        framing = (
+            b"transfer-encoding: chunked"
+            if request.length is None
+            else b"content-length: %d" % request.length
+        )
+        try:
+            self._parser.feed_data(b"POST / HTTP/1.1\r\nconnection: close\r\n%b\r\n\r\n%b" % (framing, rest))
+        except httptools.HttpParserError as error:
+            self._not_understood(error)
 
     def _grow(self, size: int) -> None:
         self._head_size += size
@@ -342,7 +368,10 @@ class ClientConnection(asyncio.Protocol):
         self._current = None
         if framed:
             self._close(lingering=False)
-        else:
+        elif self._transport is not None:
+            # Only a reset tells a client whose answer ends where the connection ends.
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.abort()
 
     def _close(self, *, lingering: bool) -> None:
@@ -426,3 +455,11 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.close()
             else:
                 self._transport.abort()
+
+
+class _Body:
+    """What a parser needs that reads nothing but a body."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.on_body = connection.on_body
+        self.on_message_complete = connection.on_message_complete
