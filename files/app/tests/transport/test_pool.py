@@ -97,7 +97,7 @@ async def ask(pool: Pool, engine: MockEngine) -> Answer:
         ([CHUNKED + b"1\r\no\r\n", b"1\r\nk\r\n0\r\n\r\n"], False, b"ok", None, True),
         ([b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"], False, b"", 0, True),
         ([b"HTTP/1.1 204 No Content\r\n\r\n"], False, b"", None, True),
-        ([b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nx: a\r\n\r\n", WHOLE], False, b"ok", 2, True),
+        ([b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nx: a\r\n\r\n", WHOLE], False, b"ok", 2, True),
         ([b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok"], False, b"ok", 2, False),
         ([b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok"], False, b"ok", 2, False),
         ([b"HTTP/1.1 200 OK\r\n\r\no", b"k"], True, b"ok", None, False),
