@@ -61,7 +61,8 @@ def test_a_long_tracestate_is_dropped() -> None:
 
 
 def test_server_timing() -> None:
-    assert server_timing(gateway=0.0002, queue=None, engine=0.0815) == b"gateway;dur=0.20, engine;dur=81.50"
+    line = b"server-timing: request;dur=0.20, queue;dur=0.00, engine;dur=81.50\r\n"
+    assert server_timing(0.0002, 0.0, 0.0815) == line
 
 
 class Collector(http.server.ThreadingHTTPServer):

@@ -169,7 +169,7 @@ async def test_a_compressed_body_is_refused(gateway: Running) -> None:
         ("GET", "/", 404),
         ("GET", "/v1", 404),
         ("GET", "/v1/models/", 404),
-        ("POST", "/v1/embeddings", 404),
+        ("POST", "/v1/audio/transcriptions", 404),
         ("POST", "/invocations", 404),
         ("GET", "/metrics", 404),
         ("GET", "/ready", 404),

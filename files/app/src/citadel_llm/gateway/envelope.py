@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from citadel_llm.gateway.errors import ApiError, bad_request
 
@@ -16,12 +17,13 @@ _member = re.compile(r'"model"[ \t\n\r]*:[ \t\n\r]*').search
 
 @dataclass(slots=True)
 class Envelope:
-    """A body whose top level has been read. `span` is where the value of `model` stands, once known."""
+    """A body that has been read. `span` is where the value of `model` stands, once known."""
 
     body: bytes
     text: str
     model: str
     stream: bool
+    members: dict[str, Any]
     span: tuple[int, int] | None = None
 
     def addressed_to(self, model: str) -> bytes:
@@ -60,7 +62,7 @@ def _read_plain(body: bytes, text: str) -> Envelope:
     model = document.get("model")
     if not isinstance(model, str) or not model:
         raise _no_model("model" in document)
-    return Envelope(body, text, model, document.get("stream") is True)
+    return Envelope(body, text, model, document.get("stream") is True, document)
 
 
 def _find_value(text: str) -> tuple[int, int]:
@@ -75,7 +77,7 @@ def _read_members(body: bytes, text: str) -> Envelope:
     """Walk the members one by one, so that each name and each place is known."""
     model: object = None
     span: tuple[int, int] | None = None
-    stream = False
+    members: dict[str, Any] = {}
     at = _expect(text, 0, "{")
     more = text[at : at + 1] != "}"
     while more:
@@ -89,8 +91,7 @@ def _read_members(body: bytes, text: str) -> Envelope:
             if span is not None:
                 raise bad_request("The body contains 'model' twice.", param="model")
             model, span = value, (start, end)
-        elif name == "stream":
-            stream = value is True
+        members[name] = value
         at = _skip(text, end)
         more = text[at : at + 1] == ","
         if more:
@@ -100,7 +101,7 @@ def _read_members(body: bytes, text: str) -> Envelope:
         raise json.JSONDecodeError("unexpected text after the object", text, at)
     if span is None or not isinstance(model, str) or not model:
         raise _no_model(span is not None)
-    return Envelope(body, text, model, stream, span)
+    return Envelope(body, text, model, members.get("stream") is True, members, span)
 
 
 def _no_model(present: bool) -> ApiError:

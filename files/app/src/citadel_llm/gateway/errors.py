@@ -84,11 +84,19 @@ def compressed() -> ApiError:
     )
 
 
-def wrong_task(model: str, task: str) -> ApiError:
+def wrong_task(model: str, task: str, path: str) -> ApiError:
     return bad_request(
-        f"The model {model!r} does not generate text; its task is {task!r}.",
+        f"The model {model!r} is not served at {path}; its task is {task!r}.",
         param="model",
         code="unsupported_task",
+    )
+
+
+def engine_too_old(model: str, path: str, least: str) -> ApiError:
+    return bad_request(
+        f"The model {model!r} is not served at {path}; its engine would have to be {least} or newer.",
+        param="model",
+        code="unsupported_endpoint",
     )
 
 

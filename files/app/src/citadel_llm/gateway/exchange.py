@@ -10,21 +10,28 @@ from json.encoder import encode_basestring as _quote
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from citadel_llm.gateway import errors
+from citadel_llm.gateway.accounting.tokens import Tail
+from citadel_llm.gateway.accounting.traces import server_timing
 from citadel_llm.gateway.admission.queue import Priority
+from citadel_llm.gateway.api.endpoints import Endpoint, Form, form_of
+from citadel_llm.gateway.api.forms import error_body, error_event
 from citadel_llm.gateway.errors import ApiError, Header
 from citadel_llm.gateway.headers import RequestHeaders, header_lines
+from citadel_llm.gateway.identity.principal import Principal
+from citadel_llm.gateway.limits.answers import limit_headers
+from citadel_llm.gateway.limits.subjects import Reservation
 from citadel_llm.gateway.metrics import NO_MODEL
 from citadel_llm.gateway.transport.refusals import Refusal
 from citadel_llm.gateway.transport.request import Request
-from citadel_llm.gateway.usage import Tail
 from citadel_llm.telemetry import get_logger
 
 if TYPE_CHECKING:
     from citadel_llm.gateway.app import Gateway
+    from citadel_llm.gateway.balancing.route import ModelRoute
+    from citadel_llm.gateway.table import RoutingTable
 
 CLIENT_GONE = "client_gone"
 _CLIENT_CLOSED_REQUEST = 499
-_JSON = b"content-type: application/json\r\n"
 _log = get_logger("citadel.gateway")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 T = TypeVar("T")
@@ -54,9 +61,13 @@ class Exchange:
     """
 
     __slots__ = (
+        "_body",
         "_gateway",
         "_task",
         "_then",
+        "_told",
+        "_usage",
+        "api",
         "backend",
         "bytes_in",
         "bytes_out",
@@ -70,13 +81,19 @@ class Exchange:
         "method",
         "model",
         "notes",
+        "placed_at",
+        "principal",
         "priority",
         "releases",
         "request",
+        "reservation",
+        "sent_at",
         "started",
         "status",
         "stream",
+        "table",
         "tail",
+        "user",
         "work",
     )
 
@@ -87,7 +104,14 @@ class Exchange:
         self.endpoint = "other"
         self.started = time.monotonic()
         self.first_byte_at = 0.0
+        self.placed_at = 0.0  # when a place at a back end was asked for
+        self.sent_at = 0.0  # when the last attempt began
         self.key_id: str | None = None
+        self.principal: Principal | None = None
+        self.user: str | None = None
+        self.api: Endpoint | None = None
+        self.table: RoutingTable | None = None
+        self.reservation: Reservation | None = None
         self.priority: Priority = "normal"
         self.model = NO_MODEL
         self.backend: str | None = None
@@ -103,6 +127,9 @@ class Exchange:
         self.notes: dict[str, Any] = {}  # more fields for the access log
         self.releases: list[Callable[[], None]] = []
         self._gateway = gateway
+        self._body: bytes | None = None
+        self._told = False
+        self._usage: tuple[int, int] | None = None
         self._then: Callable[[Exchange, bytes], None] | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -113,6 +140,17 @@ class Exchange:
     @property
     def request_id(self) -> str:
         return self.headers.request_id.decode("ascii")
+
+    @property
+    def form(self) -> Form:
+        """The API that was called; it decides how errors are written."""
+        return form_of(self.path)
+
+    def may_use(self, route: ModelRoute) -> bool:
+        """Whether this request could go to another model: its owner may use it, and it has the endpoint."""
+        allowed = self.principal is None or self.principal.rules.allows_model(route.name)
+        offered = self.table is None or self.api is None or self.api.name in self.table.offers[route.name]
+        return allowed and offered
 
     # -- steps
 
@@ -128,6 +166,10 @@ class Exchange:
 
     def wait_for_body(self, then: Callable[[Exchange, bytes], None]) -> None:
         """Go on with `then` when the body is complete."""
+        body, self._body = self._body, None
+        if body is not None:  # it came while something else was waited for
+            then(self, body)
+            return
         self._then = then
         self.request.handler = self
 
@@ -159,6 +201,8 @@ class Exchange:
         then, self._then = self._then, None
         if then is not None:
             self.run(then, self, body)
+        else:
+            self._body = body
 
     def on_refused(self, refusal: Refusal) -> None:
         self.bytes_in = self.request.received
@@ -211,11 +255,34 @@ class Exchange:
         self.request.finish(data)
         self._over()
 
-    def answer(self, status: int, body: bytes, headers: tuple[Header, ...] = ()) -> None:
-        """Send a whole JSON document."""
-        lines = b"%bx-request-id: %b\r\n%b" % (_JSON, self.headers.request_id, header_lines(headers))
+    def answer(
+        self,
+        status: int,
+        body: bytes,
+        headers: tuple[Header, ...] = (),
+        *,
+        content_type: bytes = b"application/json",
+    ) -> None:
+        """Send a whole document."""
+        lines = b"content-type: %b\r\nx-request-id: %b\r\n%b" % (
+            content_type,
+            self.headers.request_id,
+            header_lines(headers),
+        )
+        if self.reservation is not None:
+            lines += self._limit_lines()
         self.start(status, lines, len(body))
         self.end(body if self.method != "HEAD" else b"")
+
+    def answer_lines(self) -> bytes:
+        """What the gateway adds to an engine's headers."""
+        engine_s = time.monotonic() - self.sent_at
+        lines = server_timing(self.placed_at - self.started, self.sent_at - self.placed_at, engine_s)
+        return lines if self.reservation is None else lines + self._limit_lines()
+
+    def _limit_lines(self) -> bytes:
+        assert self.reservation is not None
+        return header_lines(tuple(limit_headers(self.reservation.decision)))
 
     def fail(self, error: ApiError) -> None:
         """Tell of an error, in whatever form is still possible."""
@@ -224,11 +291,11 @@ class Exchange:
         self.cause = error.cause
         self._leave_work(error.cause)
         if self.status == 0:
-            self.answer(error.status, error.body(), error.headers)
+            self.answer(error.status, error_body(error, self.form, self.request_id), error.headers)
         elif self.event_stream:
             # Ending the event that was cut short keeps the error from becoming a part of it.
             aligned = self.tail is None or self.tail.ends_event()
-            self.end((b"" if aligned else b"\n\n") + error.event())
+            self.end((b"" if aligned else b"\n\n") + error_event(error, self.form, self.request_id))
         else:
             self.request.cut()
             self._over()
@@ -254,6 +321,13 @@ class Exchange:
             _log.exception("request was not accounted for", request_id=self.request_id)
 
     # -- the log
+
+    def usage(self) -> tuple[int, int] | None:
+        """Prompt and completion tokens, as the engine told them; it is read once."""
+        if not self._told and self.tail is not None and self.finished:
+            self._told = True
+            self._usage = self.tail.usage()
+        return self._usage
 
     def age(self) -> float:
         """Seconds since the request arrived."""

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from random import getrandbits
 
+from citadel_llm.gateway.accounting.traces import Trace, trace_of
 from citadel_llm.gateway.errors import Header
 from citadel_llm.gateway.transport.request import FRAMING, Request
 
@@ -18,7 +19,14 @@ _HOP_BY_HOP = FRAMING | {
     b"trailer",
 }
 # What belongs to the client's side alone: credentials, and what is written anew for the engine.
-_NOT_FOR_ENGINES = _HOP_BY_HOP | {b"authorization", b"cookie", b"x-api-key", b"x-request-id"}
+_NOT_FOR_ENGINES = _HOP_BY_HOP | {
+    b"authorization",
+    b"cookie",
+    b"traceparent",
+    b"tracestate",
+    b"x-api-key",
+    b"x-request-id",
+}
 _NOT_FOR_CLIENTS = _HOP_BY_HOP | {b"date", b"server", b"set-cookie", b"x-request-id"}
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/=+@-]{1,128}").fullmatch
 
@@ -28,31 +36,40 @@ class RequestHeaders:
     """What one pass over a request's headers found. `forward` goes to the engine: whole lines."""
 
     authorization: bytes | None
+    api_key: bytes | None
+    trace: Trace
     request_id: bytes
     content_encoding: bytes | None
     forward: bytes
 
 
-def read_headers(request: Request) -> RequestHeaders:
-    """Sort a request's headers (names in lower case). A request id that is not acceptable is replaced."""
-    authorization = content_encoding = given_id = None
+def read_headers(request: Request, *, sample: float = 1.0) -> RequestHeaders:
+    """Sort a request's headers (names in lower case). A request id that is not acceptable is replaced.
+
+    `sample` is the share of the requests without a trace of their own that is traced.
+    """
     nominated: frozenset[bytes] | set[bytes] = frozenset()
     if request.nominated:
         nominated = {token.strip() for token in request.nominated.split(b",")}
+    ours: dict[bytes, bytes] = {}
     lines: list[bytes] = []
+    content_encoding = None
     for name, value in request.headers:
-        if name not in _NOT_FOR_ENGINES:
-            if name == b"content-encoding":
-                content_encoding = value.strip().lower()
-            if name not in nominated:
-                lines.append(b"%b: %b\r\n" % (name, value))
-        elif name == b"authorization":
-            authorization = value if authorization is None else authorization
-        elif name == b"x-request-id":
-            given_id = value
+        if name in _NOT_FOR_ENGINES:
+            ours.setdefault(name, value)
+            continue
+        if name == b"content-encoding":
+            content_encoding = value.strip().lower()
+        if name not in nominated:
+            lines.append(b"%b: %b\r\n" % (name, value))
+    told = ours.get
+    given_id = told(b"x-request-id")
     request_id = given_id if given_id is not None and _REQUEST_ID(given_id) else _new_id()
-    lines.append(b"x-request-id: %b\r\n" % request_id)
-    return RequestHeaders(authorization, request_id, content_encoding, b"".join(lines))
+    trace = trace_of(told(b"traceparent"), told(b"tracestate"), sample=sample)
+    lines.append(b"x-request-id: %b\r\n%b" % (request_id, trace.lines()))
+    return RequestHeaders(
+        told(b"authorization"), told(b"x-api-key"), trace, request_id, content_encoding, b"".join(lines)
+    )
 
 
 def _new_id() -> bytes:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
+import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from citadel_llm.gateway import errors
+from citadel_llm.gateway.accounting.tokens import Tail
 from citadel_llm.gateway.admission.queue import QueueFull, TooLate
 from citadel_llm.gateway.balancing.backend import Attempt, BackendState, Outcome
 from citadel_llm.gateway.balancing.route import ModelRoute, NoBackend
@@ -18,7 +19,6 @@ from citadel_llm.gateway.exchange import Exchange
 from citadel_llm.gateway.headers import answer_headers
 from citadel_llm.gateway.mirror import mirror
 from citadel_llm.gateway.transport.client import EngineConnection, Failure
-from citadel_llm.gateway.usage import Tail
 
 if TYPE_CHECKING:
     from citadel_llm.gateway.engines import Engines
@@ -80,6 +80,7 @@ class Relay:
     def begin(self) -> None:
         """Look for a back end. Raises ApiError when none can serve."""
         self._exchange.work = self
+        self._exchange.placed_at = time.monotonic()
         self._enter(self._route)
 
     def _enter(self, route: ModelRoute) -> None:
@@ -132,14 +133,14 @@ class Relay:
         if self._chain is None:
             self._chain = self._engines.balancer.chain(self._route)
             next(self._chain)
-        following = next(self._chain, None)
+        exchange = self._exchange
+        # A key's rights hold for the models that take over, too.
+        following = next((route for route in self._chain if exchange.may_use(route)), None)
         if following is not None:
             self._fallback = True
             self._enter(following)
             return
-        raise self._error or errors.no_backend(
-            self._exchange.model, self._engines.settings.backends.retry_after_s
-        )
+        raise self._error or errors.no_backend(exchange.model, self._engines.settings.backends.retry_after_s)
 
     # -- attempts
 
@@ -148,6 +149,7 @@ class Relay:
         backend = attempt.backend
         engines, exchange = self._engines, self._exchange
         exchange.backend = backend.name
+        exchange.sent_at = time.monotonic()
         self._head = None
         body = self._bodies.get(backend.served_model)
         if body is None:
@@ -273,7 +275,7 @@ class Relay:
         self._started = True
         status, headers, length = self._head
         exchange = self._exchange
-        exchange.tail = Tail()
+        exchange.tail = Tail(head=exchange.form == "anthropic")
         exchange.event_stream = any(
             name == b"content-type" and value.startswith(_EVENT_STREAM) for name, value in headers
         )
@@ -285,6 +287,7 @@ class Relay:
         arm = self._attempt.backend.arm
         if arm:
             lines += b"x-citadel-arm: %b\r\n" % arm.encode()
+        lines += exchange.answer_lines()
         if self._fallback:
             lines += b"x-citadel-fallback: %b\r\n" % self._route.name.encode()
         exchange.start(status, lines, length)
@@ -362,7 +365,7 @@ class Relay:
         if source == "key":
             return exchange.key_id
         if source == "user":
-            return _user(json.loads(self._envelope.text))
+            return exchange.user
         wanted = source.removeprefix("header:").encode()
         return next(
             (value.decode("latin-1") for name, value in exchange.request.headers if name == wanted), None
@@ -373,11 +376,3 @@ class Relay:
         body = self._envelope.body
         start = next((at for at in map(body.find, _PROMPTS) if at >= 0), 0)
         return memoryview(body)[start:]
-
-
-def _user(body: dict[str, Any]) -> str | None:
-    """Who the end user is, in the words of either API."""
-    user = body.get("user")
-    if user is None and isinstance(body.get("metadata"), dict):
-        user = body["metadata"].get("user_id")
-    return user if isinstance(user, str) else None

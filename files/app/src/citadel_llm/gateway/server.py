@@ -15,6 +15,7 @@ import uvloop
 from citadel_llm.gateway.app import Gateway
 from citadel_llm.gateway.engines import Engines
 from citadel_llm.gateway.internal import Internal
+from citadel_llm.gateway.keeping import Keeping, read_peppers
 from citadel_llm.gateway.listener import Listener, limits_of, open_sockets
 from citadel_llm.gateway.metrics import GatewayMetrics
 from citadel_llm.gateway.snapshots import SnapshotStore
@@ -48,12 +49,16 @@ class Process:
     """Everything that one gateway process has. It must be made inside the running loop."""
 
     def __init__(self, settings: GatewaySettings, *, expose_metrics: bool = True) -> None:
+        """Raises CredentialError."""
         self.settings = settings
         self.metrics = GatewayMetrics()
+        self.keeping = Keeping(settings, self.metrics.registry)
         self.access_log = AccessLog(service=SERVICE) if settings.access_log else None
         self.engines = Engines(settings, self.metrics)
-        self.snapshots = SnapshotStore(settings.snapshot_path, self.metrics, self.engines)
-        self.gateway = Gateway(settings, self.snapshots, self.engines, self.metrics, self.access_log)
+        self.snapshots = SnapshotStore(settings.snapshot_path, self.metrics, self.engines, read_peppers())
+        self.gateway = Gateway(
+            settings, self.snapshots, self.engines, self.metrics, self.access_log, self.keeping
+        )
         self.internal = Internal(
             self.gateway,
             self.snapshots,
@@ -78,12 +83,14 @@ class Process:
             self.internal, Limits(), backlog=self.settings.backlog, drain_idle_s=0, drain_timeout_s=1
         )
         try:
+            await self.keeping.start()
             await self.snapshots.reload()
             # The internal listener stays until the end: who waits for the drain can watch it.
             async with self._background(), _listening(internal_listener, internal):
                 await self._serve_api(api)
         finally:
             self.engines.close()
+            await self.keeping.close()
             if self.access_log is not None:
                 await asyncio.to_thread(self.access_log.close)
 

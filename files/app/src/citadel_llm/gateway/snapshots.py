@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from citadel_llm.gateway.engines import Engines
 from citadel_llm.gateway.metrics import GatewayMetrics
 from citadel_llm.gateway.table import RoutingTable
 from citadel_llm.schema import snapshot as schema
+from citadel_llm.schema.key_hash import Pepper
 from citadel_llm.telemetry import get_logger
 
 _log = get_logger("citadel.gateway.snapshots")
@@ -19,7 +21,9 @@ _Identity = tuple[int, int, int]
 class SnapshotStore:
     """Holds the table that requests are served from. A bad snapshot is refused and the old one stays."""
 
-    def __init__(self, path: Path, metrics: GatewayMetrics, engines: Engines) -> None:
+    def __init__(
+        self, path: Path, metrics: GatewayMetrics, engines: Engines, peppers: Sequence[Pepper] = ()
+    ) -> None:
         self.table: RoutingTable | None = None
         self.loaded_at = 0.0
         self.refused = 0
@@ -27,6 +31,7 @@ class SnapshotStore:
         self._path = path
         self._metrics = metrics
         self._engines = engines
+        self._peppers = peppers
         self._seen: _Identity | None = None
         self._lock = asyncio.Lock()
         metrics.snapshot_age.set_function(self.age)
@@ -55,7 +60,11 @@ class SnapshotStore:
                 await self.reload()
 
     def _read(self) -> RoutingTable:
-        return RoutingTable(schema.load(self._path))
+        snapshot = schema.load(self._path)
+        try:
+            return RoutingTable(snapshot, self._peppers)
+        except schema.SnapshotError as error:
+            raise schema.SnapshotError(f"{self._path}: {error}") from error
 
     def _use(self, table: RoutingTable) -> None:
         previous = self.table.version if self.table is not None else None

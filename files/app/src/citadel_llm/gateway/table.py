@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import functools
 import json
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 
+from citadel_llm.gateway.api.description import describe
+from citadel_llm.gateway.api.endpoints import offered
+from citadel_llm.gateway.api.page import render
 from citadel_llm.gateway.balancing.route import ModelRoute
-from citadel_llm.gateway.errors import invalid_key, model_not_found
-from citadel_llm.schema.snapshot import KEY_PREFIX_LENGTH, Key, RoutingSnapshot
-
-_WRONG_KEY = "Incorrect API key provided. Send a key that this server issued, as 'Authorization: Bearer KEY'."
-_NO_KEY = "You did not provide an API key. Send it as 'Authorization: Bearer KEY'."
-_NO_DIGEST = bytes(hashlib.sha256().digest_size)
-
-
-@dataclass(frozen=True, slots=True)
-class KeyEntry:
-    """A key as requests meet it. `expires` is in seconds since 1970."""
-
-    id: str
-    digest: bytes = field(repr=False)
-    disabled: bool
-    expires: float
+from citadel_llm.gateway.errors import model_not_found
+from citadel_llm.gateway.identity.keys import KeyTable
+from citadel_llm.gateway.identity.principal import Rules
+from citadel_llm.schema.key_hash import Pepper
+from citadel_llm.schema.snapshot import RoutingSnapshot
 
 
 class RoutingTable:
     """One snapshot, ready to serve."""
 
-    def __init__(self, snapshot: RoutingSnapshot) -> None:
+    def __init__(self, snapshot: RoutingSnapshot, peppers: Sequence[Pepper] = ()) -> None:
+        """Raises SnapshotError when keys were hashed with a pepper that is not given."""
         self.snapshot = snapshot
         self.version = snapshot.version
         self.created = snapshot.created.timestamp()
         self.models: dict[str, ModelRoute] = {}
         self._by_name: dict[str, ModelRoute] = {}
-        self._keys: dict[bytes, list[KeyEntry]] = {}
-        for key in snapshot.keys:
-            self._keys.setdefault(key.prefix.encode(), []).append(_entry(key))
+        self.keys = KeyTable(snapshot.keys, peppers)
+        self.offers = {
+            model.name: offered(model.task, [backend.engine for backend in model.backends])
+            for model in snapshot.models
+        }
+        """The endpoints that each model has, by name."""
         self._documents = _documents(snapshot)
-        listing = {"object": "list", "data": list(self._documents.values())}
-        self.listing = json.dumps(listing).encode()
+        self._listing = _list_of(self._documents.values())
 
     def bind(self, routes: Mapping[str, ModelRoute]) -> None:
         """Take the routes of this snapshot's models. They outlive snapshots, and belong to the event loop."""
@@ -58,46 +50,43 @@ class RoutingTable:
             raise model_not_found(name)
         return route
 
-    def document(self, name: str) -> bytes:
-        """What GET /v1/models/NAME answers. Raises ApiError (404)."""
-        if name not in self._documents:
+    def listing(self, rules: Rules) -> bytes:
+        """What GET /v1/models answers to an owner who may use what the rules allow."""
+        if rules.all_models:
+            return self._listing
+        return _list_of(document for name, document in self._documents.items() if self._allows(rules, name))
+
+    def document(self, name: str, rules: Rules) -> bytes:
+        """What GET /v1/models/NAME answers. Raises ApiError (404), for what the owner may not use, too."""
+        if name not in self._documents or not self._allows(rules, name):
             raise model_not_found(name)
         return json.dumps(self._documents[name]).encode()
 
-    def authenticate(self, authorization: bytes | None) -> str:
-        """The id of the key in an Authorization header. Raises ApiError (401) without the key in it."""
-        if authorization is None:
-            raise invalid_key(_NO_KEY)
-        scheme, _, secret = authorization.partition(b" ")
-        secret = secret.strip()
-        if scheme.lower() != b"bearer" or not secret:
-            raise invalid_key(_NO_KEY)
-        entry = self._find(secret)
-        if entry is None:
-            raise invalid_key(_WRONG_KEY)
-        if entry.disabled:
-            raise invalid_key("This API key has been disabled.")
-        if entry.expires <= time.time():
-            raise invalid_key("This API key has expired.")
-        return entry.id
+    def _allows(self, rules: Rules, name: str) -> bool:
+        return rules.allows_model(name, str(self._documents[name]["root"]))
 
-    def _find(self, secret: bytes) -> KeyEntry | None:
-        digest = hashlib.sha256(secret).digest()
-        found = None
-        # Every candidate is compared, and one is compared when there is none: time tells nothing about keys.
-        candidates = self._keys.get(secret[:KEY_PREFIX_LENGTH])
-        if candidates is None:
-            hmac.compare_digest(digest, _NO_DIGEST)
-            return None
-        for entry in candidates:
-            if hmac.compare_digest(digest, entry.digest):
-                found = entry
-        return found
+    @functools.cached_property
+    def openapi(self) -> bytes:
+        """The description of what this snapshot serves."""
+        return json.dumps(self._description, ensure_ascii=False).encode()
+
+    @functools.cached_property
+    def docs(self) -> bytes:
+        """The same as a page."""
+        return render(self._description)
+
+    @functools.cached_property
+    def _description(self) -> dict[str, object]:
+        names = {
+            name: self.offers[model.name]
+            for model in self.snapshot.models
+            for name in (model.name, *model.aliases)
+        }
+        return describe(names, self.version)
 
 
-def _entry(key: Key) -> KeyEntry:
-    expires = key.expires.timestamp() if key.expires is not None else float("inf")
-    return KeyEntry(key.id, bytes.fromhex(key.hash.removeprefix("sha256:")), key.disabled, expires)
+def _list_of(documents: Iterable[dict[str, object]]) -> bytes:
+    return json.dumps({"object": "list", "data": list(documents)}).encode()
 
 
 def _documents(snapshot: RoutingSnapshot) -> dict[str, dict[str, object]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from citadel_llm.schema import gateway_access as access
 from citadel_llm.schema import resilience
 
 _MIB = 1024 * 1024
@@ -160,12 +161,42 @@ class GatewaySettings(_Section):
         default=resilience.Mirroring(), description="Limits on copies of requests for shadow arms."
     )
 
-    @field_validator("snapshot_path")
+    state_dir: Path | None = Field(
+        default=None,
+        description="Directory of what outlives a restart: counts of limits, public keys of issuers, usage "
+        "events. Without it, none of them does.",
+    )
+    docs: bool = Field(default=True, description="Serve /docs and /openapi.json, to anybody.")
+    max_json_depth: int = Field(
+        default=64, ge=4, le=500, description="Deepest nesting of a request's JSON; deeper ones get 400."
+    )
+    issuers: tuple[access.TokenIssuer, ...] = Field(
+        default=(), description="Identity providers whose signed tokens are accepted beside API keys."
+    )
+    limits: access.LimitSettings = Field(
+        default=access.LimitSettings(), description="How limits are counted."
+    )
+    usage: access.UsageSettings = Field(
+        default=access.UsageSettings(), description="What is kept for accounting."
+    )
+    traces: access.TraceSettings = Field(default=access.TraceSettings(), description="Traces of requests.")
+
+    @field_validator("snapshot_path", "state_dir")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        if not value.is_absolute():
+    def _absolute(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_absolute():
             raise ValueError(f"must be an absolute path, not {str(value)!r}")
         return value
+
+    @model_validator(mode="after")
+    def _different_issuers(self) -> GatewaySettings:
+        for what, values in (
+            ("name", [issuer.name for issuer in self.issuers]),
+            ("issuer", [issuer.issuer for issuer in self.issuers]),
+        ):
+            if len(set(values)) < len(values):
+                raise ValueError(f"two issuers have the same {what}; each needs its own")
+        return self
 
     @model_validator(mode="after")
     def _two_listeners(self) -> GatewaySettings:

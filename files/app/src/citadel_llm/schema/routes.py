@@ -23,6 +23,13 @@ class Backend(Part):
     name: Name = Field(description="Name of the back end, unique within its model; the deployment's name.")
     url: str = Field(description="Address of the engine, http://HOST:PORT without a path.")
     model: Name = Field(description="Name under which this engine serves the model.")
+    engine: str | None = Field(
+        default=None,
+        max_length=64,
+        pattern=r"^\d+(\.\d+)*[A-Za-z0-9.+-]*$",
+        description="Version of the engine; endpoints that it lacks are not offered. All of them when it is "
+        "not known.",
+    )
     weight: Weight = Field(
         default=1.0,
         description="Its share of requests, against the other back ends. 0 sends it no new requests.",

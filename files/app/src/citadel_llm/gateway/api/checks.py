@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from citadel_llm.gateway.api.endpoints import Endpoint
-from citadel_llm.gateway.errors import ApiError, bad_request
+from citadel_llm.gateway.errors import bad_request
 from citadel_llm.schema.access import RequestLimits
 
 _CONTAINERS = (dict, list)
@@ -55,15 +55,6 @@ def user_of(document: Mapping[str, Any]) -> str | None:
         if isinstance(value, str) and value:
             return value
     return None
-
-
-def not_offered(model: str, endpoint: Endpoint, there: str) -> ApiError:
-    """The model exists and has no such endpoint: by its task, or because its engine is too old."""
-    return bad_request(
-        f"The model {model!r} is not served at {endpoint.path}; it has {there}.",
-        param="model",
-        code="unsupported_endpoint",
-    )
 
 
 def _check(document: Mapping[str, Any], name: str, most: int, code: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +31,8 @@ class Endpoint:
     """Members of the request that say how long the answer may become."""
     choices: tuple[str, ...] = ()
     """Members that say how many answers are wanted."""
+    computes: bool = True
+    """Whether the model computes; what only splits texts uses no tokens."""
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -79,12 +81,13 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Count the tokens of messages, in the form of Anthropic's API",
         form="anthropic",
         least_engine="0.17.0",
+        computes=False,
     ),
     Endpoint("embeddings", "/v1/embeddings", ("embed",), "Embed texts"),
     Endpoint("rerank", "/v1/rerank", _POOL, "Order documents by how well they answer a query"),
     Endpoint("score", "/v1/score", _POOL, "Score pairs of texts"),
-    Endpoint("tokenize", "/tokenize", _ALL, "Split a text into tokens"),
-    Endpoint("detokenize", "/detokenize", _ALL, "Join tokens to a text"),
+    Endpoint("tokenize", "/tokenize", _ALL, "Split a text into tokens", computes=False),
+    Endpoint("detokenize", "/detokenize", _ALL, "Join tokens to a text", computes=False),
 )
 BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 
@@ -133,8 +136,3 @@ def _leading_digits(part: str) -> list[str]:
             break
         digits.append(character)
     return digits
-
-
-def names(endpoints: Iterable[str]) -> str:
-    """Endpoints as a sentence lists them."""
-    return ", ".join(BY_NAME[name].path for name in sorted(endpoints))
