@@ -120,8 +120,8 @@ class GatewaySettings(_Section):
         default=1_024,
         ge=1,
         le=1_000_000,
-        description="Most open connections of one client's address. The edge on the same host is not counted; "
-        "it has limits of its own.",
+        description="Most open connections of one client's address. The edge on the same host is not "
+        "counted; it has limits of its own.",
     )
     keepalive_s: float = Field(
         default=75.0,
