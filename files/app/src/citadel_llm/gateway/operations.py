@@ -59,5 +59,5 @@ def _backend(backend: BackendState, now: float) -> dict[str, Any]:
         "engine_running": polled.running if polled is not None else None,
         "engine_waiting": polled.waiting if polled is not None else None,
         "kv_usage": polled.kv if polled is not None else None,
-        "outcomes": {outcome.value: number for outcome, number in backend.outcomes.items()},
+        "outcomes": {outcome.label: number for outcome, number in backend.outcomes.items()},
     }

@@ -22,34 +22,27 @@ _serials = count(1)
 
 
 class Outcome(Enum):
-    """How an attempt ended."""
+    """How an attempt ended, and whether that is a failure of the back end."""
 
-    FINISHED = "finished"
-    FAILED = "failed"
+    FINISHED = ("finished", False)
+    FAILED = ("failed", True)
     """The engine answered that it cannot (5xx, or full)."""
-    LOST = "lost"
+    LOST = ("lost", True)
     """The connection ended before the first byte."""
-    BROKEN = "broken"
+    BROKEN = ("broken", True)
     """The connection ended, or spoke nonsense, after the first byte."""
-    UNREACHABLE = "unreachable"
-    GARBAGE = "garbage"
-    TIMED_OUT = "timed_out"
-    CANCELLED = "cancelled"
+    UNREACHABLE = ("unreachable", True)
+    GARBAGE = ("garbage", True)
+    TIMED_OUT = ("timed_out", True)
+    CANCELLED = ("cancelled", False)
     """The client left, or the gateway stops: it says nothing about the back end."""
-    ABANDONED = "abandoned"
+    ABANDONED = ("abandoned", False)
     """Taken from a hung engine, to be made good elsewhere."""
 
-
-FAILURES = frozenset(
-    {
-        Outcome.FAILED,
-        Outcome.LOST,
-        Outcome.BROKEN,
-        Outcome.UNREACHABLE,
-        Outcome.GARBAGE,
-        Outcome.TIMED_OUT,
-    }
-)
+    def __init__(self, label: str, failure: bool) -> None:
+        self.label = label
+        self.failure = failure
+        self.place = len(type(self).__members__)  # a list is counted in faster than a dictionary
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +72,7 @@ class BackendState:
 
     __slots__ = (
         "_health_failures",
+        "_outcomes",
         "_rules",
         "_stall",
         "_unhealthy",
@@ -95,7 +89,6 @@ class BackendState:
         "model",
         "name",
         "on_room",
-        "outcomes",
         "polled",
         "pressure",
         "serial",
@@ -118,7 +111,7 @@ class BackendState:
         self.warm_at = 0.0
         self.in_flight = 0
         self.attempts = 0
-        self.outcomes: dict[Outcome, int] = {}
+        self._outcomes = [0] * len(Outcome)
         self.ewma_first_byte = 0.0
         self.heard_at = 0.0
         self.polled: EngineLoad | None = None
@@ -163,8 +156,8 @@ class BackendState:
         """An attempt is over."""
         self._waiting.pop(attempt, None)
         self.in_flight -= 1
-        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
-        if outcome in FAILURES:
+        self._outcomes[outcome.place] += 1
+        if outcome.failure:
             fatal = outcome is Outcome.UNREACHABLE
             self.breaker.failure(now, trial=attempt.trial, fatal=fatal)
             self._recompute()
@@ -173,6 +166,13 @@ class BackendState:
             self._recompute()
         if self.on_room is not None:
             self.on_room()
+
+    @property
+    def outcomes(self) -> dict[Outcome, int]:
+        """How many attempts ended in which way."""
+        return {
+            outcome: self._outcomes[outcome.place] for outcome in Outcome if self._outcomes[outcome.place]
+        }
 
     # -- being chosen
 

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from citadel_llm.gateway.balancing.backend import FAILURES, BackendState, Health
+from citadel_llm.gateway.balancing.backend import BackendState, Health
 from citadel_llm.gateway.balancing.balancer import Balancer
 from citadel_llm.gateway.balancing.probes import Prober
 from citadel_llm.gateway.balancing.route import ModelRoute
@@ -135,9 +135,9 @@ def _attempts(backends: list[BackendState]) -> Iterator[Metric]:
     for backend in backends:
         labels = [backend.model, backend.name]
         for outcome, number in backend.outcomes.items():
-            attempts.add_metric([*labels, outcome.value], number)
-            if outcome in FAILURES:
-                failures.add_metric([*labels, outcome.value], number)
+            attempts.add_metric([*labels, outcome.label], number)
+            if outcome.failure:
+                failures.add_metric([*labels, outcome.label], number)
     yield from (attempts, failures)
 
 
