@@ -237,9 +237,10 @@ _OBJECTIVES = Row(
             "30 days; at 14.4 somebody is called.",
             (
                 Query(
-                    'max(slo:errors:ratio_rate1h{slo="availability", host=~"$host"}) / 0.001', "availability"
+                    'max by (slo) (slo:errors:ratio_rate1h{host=~"$host"})'
+                    " / on (slo) (1 - slo:objective:ratio)",
+                    "{{slo}}",
                 ),
-                Query('max(slo:errors:ratio_rate1h{slo="first-token", host=~"$host"}) / 0.05', "first-token"),
             ),
             width=8,
             steps=((None, "green"), (14.4, "red")),

@@ -64,7 +64,7 @@ GPU = Group(
         # A counter that appears with its first event has no increase yet: hence the second half.
         Record(
             "gpu:xid_errors:increase10m",
-            "sum by (host, gpu, xid) (increase(citadel_gpu_xid_errors_total[10m])"
+            "sum by (host, gpu, xid) (increase(citadel_gpu_xid_errors_total[10m]) > 0"
             " or (citadel_gpu_xid_errors_total unless citadel_gpu_xid_errors_total offset 10m))",
         ),
     ),

@@ -86,7 +86,8 @@ def records(slo: Slo) -> list[Record]:
     rules = []
     for window in WINDOWS:
         bad, total = (expr.replace("WINDOW", window) for expr in (slo.bad, slo.all))
-        rules.append(Record(f"slo:requests:rate{window}", total, labels))
+        if window == "5m" or window in _SECONDS:
+            rules.append(Record(f"slo:requests:rate{window}", total, labels))
         rules.append(Record(f"slo:errors:ratio_rate{window}", f"{bad} / ({total} > 0)", labels))
     selector = f'{{slo="{slo.name}"}}'
     rules.append(
