@@ -20,6 +20,7 @@ from ansible_collections.citadel.llm.plugins.plugin_utils._report_drift import s
 TEMPLATES = Path(__file__).resolve().parents[2] / "roles/preflight/templates"
 UNITS = {"mib": "MiB", "gib": "GiB", "w": "W", "percent": "%", "ms": "ms", "s": "s"}
 WORDS = {
+    "gpus": "GPUs",
     "id": "ID",
     "os": "system",
     "cpu": "processor",
@@ -69,6 +70,12 @@ def label(name: str) -> str:
     return f"{text} ({unit})" if unit else text
 
 
+def moment(value: Any) -> str:
+    """``2026-11-22T21:25:22+00:00`` for people: ``2026-11-22 21:25 UTC``."""
+    match = re.match(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\+00:00$", str(value))
+    return f"{match.group(1)} {match.group(2)} UTC" if match else show(value)
+
+
 def md(value: Any) -> str:
     """A value as Markdown on one line, with everything escaped that Markdown or HTML would act on."""
     text = " ".join(show(value).split())
@@ -104,7 +111,7 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        show=show, label=label, md=md, fenced=fenced, head=head, block=block, state=state
+        show=show, label=label, moment=moment, md=md, fenced=fenced, head=head, block=block, state=state
     )
     return environment
 

@@ -19,6 +19,7 @@ from ansible_collections.citadel.llm.plugins.plugin_utils._report_render import 
     clean,
     fenced,
     md,
+    moment,
     render,
     table,
 )
@@ -124,6 +125,29 @@ def test_verdict_then_remedies_then_inventory() -> None:
     assert 'name="viewport"' in texts["html"]
     assert "prefers-color-scheme: dark" in texts["html"]
     assert "@media print" in texts["html"]
+
+
+def test_each_value_of_a_table_has_its_name_where_a_table_is_too_wide() -> None:
+    """A phone shows the rows of a table one below the other; nine and more columns are no table anywhere."""
+    acceptance = {"id": "host.cpu", "subject": None, "reason": "r", "until": "2027-01-01"}
+    page = report(finding(), unused=[acceptance])
+    page["inventory"]["gpus"] = [{f"column_{number}": number for number in range(9)}]
+    text = render(page, {})["html"]
+    assert '<td data-label="reason">r</td>' in text
+    assert "<dt>column 8</dt><dd>8</dd>" in text and 'data-label="column 8"' not in text
+    assert "<td>" not in text
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("2026-11-22T21:25:22+00:00", "2026-11-22 21:25 UTC"),
+        ("2026-11-22T21:25:22+02:00", "2026-11-22T21:25:22+02:00"),
+        (None, "-"),
+    ],
+)
+def test_moments_are_for_people(given: Any, shown: str) -> None:
+    assert moment(given) == shown
 
 
 def test_a_change_of_the_inventory_is_shown_as_it_is() -> None:
