@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How vLLM 0.32.0 lays out the KV cache: groups of layers that share a pool of equal blocks.
 
-Rules measured against the engine by tests/test_model_fit_engine.py. Layers are sorted by what they keep;
+Rules measured against the engine, see docs/model-fit.md. Layers are sorted by what they keep;
 each kind is cut into groups of equally many layers; a block has a page for each layer of the largest group.
 A request takes blocks for every group, so a sliding window costs whole blocks once, and states cost two
 blocks whatever the length.
