@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from bench import page, provisioning
+from bench import page, preflight, provisioning
 
-BENCHMARKS = {**provisioning.BENCHMARKS}
+BENCHMARKS = {**provisioning.BENCHMARKS, **preflight.BENCHMARKS}
 
 
 def main() -> None:
