@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from citadel_llm.gateway.admission.queue import FairQueue, Priority, QueueFull, TooLate
+from citadel_llm.gateway.admission.queue import FairQueue, QueueFull, TooLate
+from citadel_llm.schema.access import Priority
 from citadel_llm.schema.routes import Queue
 from files.app.tests.balancing.fakes import FakeTime
 

@@ -9,10 +9,19 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from citadel_llm.keys.records import new_key
 from citadel_llm.schema.routes import Arm, Queue
 from citadel_llm.schema.snapshot import Model
 from files.app.tests.gateway import faults
-from files.app.tests.gateway.harness import MODEL, Running, model_of, running, until, write_snapshot
+from files.app.tests.gateway.harness import (
+    MODEL,
+    Running,
+    key_entry,
+    model_of,
+    running,
+    until,
+    write_snapshot,
+)
 from files.app.tests.gateway.mock_engine import MockEngine, Received, answer
 
 MakeEngine = Callable[[], Awaitable[MockEngine]]
@@ -263,3 +272,29 @@ async def test_the_engines_own_numbers_are_polled(tmp_path: Path, make_engine: M
             text = json.dumps(await response.json())
     assert (len(busy.requests), len(idle.requests)) == (0, 6)
     assert '"engine_waiting": 7.0' in text
+
+
+async def test_the_priority_of_a_key_counts_in_the_queue(tmp_path: Path, engine: MockEngine) -> None:
+    order: list[str] = []
+    gate = Gate()
+
+    async def remember(request: Received) -> None:
+        await gate.open.wait()
+        order.append(request.json["user"])
+        await answer(request)
+
+    engine.behaviour = remember
+    urgent = new_key()
+    keys = [key_entry(urgent, "urgent", priority="high")]
+    async with running(tmp_path, [with_limit(model_of(engine), 1)], keys=keys) as gateway:
+        route = gateway.process.engines.balancer.routes[MODEL]
+        tasks = []
+        for number, user in enumerate(("first", "normal", "normal", "urgent", "urgent")):
+            key = {"Authorization": f"Bearer {urgent}"} if user == "urgent" else {}
+            body = {"model": MODEL, "messages": [], "user": user}
+            tasks.append(asyncio.create_task(gateway.chat(body, **key)))
+            await until(lambda number=number: route.backends[0].in_flight and route.queue.waiting == number)  # type: ignore[misc]
+        gate.open.set()
+        assert [(await task).status for task in tasks] == [200] * 5
+    assert order.index("urgent") < order.index("normal")
+    assert order[-1] == "normal"

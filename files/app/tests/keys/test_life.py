@@ -163,6 +163,7 @@ def test_what_a_key_may_do_follows_the_inventory(store: KeyStore) -> None:
         "limits": limits,
         "user_limits": {"concurrent_requests": 2},
         "model_limits": {"big": {"tokens_per_day": 1000}},
+        "priority": "high",
     }
     sync(store, desired)
     assert not sync(store, desired).changed

@@ -155,6 +155,7 @@ class Gateway:
     def _identified(self, exchange: Exchange, principal: Principal, then: _Then) -> None:
         exchange.principal = principal
         exchange.key_id = principal.id
+        exchange.priority = principal.rules.priority
         exchange.user = principal.user
         then(exchange, self._table(), principal)
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from citadel_llm.gateway import errors
 from citadel_llm.gateway.accounting.tokens import Tail
 from citadel_llm.gateway.accounting.traces import server_timing
-from citadel_llm.gateway.admission.queue import Priority
 from citadel_llm.gateway.api.endpoints import Endpoint, Form, form_of
 from citadel_llm.gateway.api.forms import error_body, error_event
 from citadel_llm.gateway.errors import ApiError, Header
@@ -23,6 +22,7 @@ from citadel_llm.gateway.limits.subjects import Reservation
 from citadel_llm.gateway.metrics import NO_MODEL
 from citadel_llm.gateway.transport.refusals import Refusal
 from citadel_llm.gateway.transport.request import Request
+from citadel_llm.schema.access import Priority
 from citadel_llm.telemetry import get_logger
 
 if TYPE_CHECKING:

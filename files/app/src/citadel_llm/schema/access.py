@@ -26,6 +26,8 @@ EndpointName = Literal[
 ]
 ENDPOINT_NAMES: tuple[str, ...] = get_args(EndpointName)
 
+Priority = Literal["high", "normal", "low"]
+
 KEY_HASH = r"^(sha256:|hmac-sha256:[0-9a-f]{8}:)[0-9a-f]{64}$"
 """`sha256:` and a key's digest, or `hmac-sha256:`, a pepper's name and the digest under that pepper."""
 
@@ -74,6 +76,10 @@ class Access(Part):
     )
     model_limits: dict[Glob, Limits] = Field(
         default={}, description="Limits on its requests to single models; the first name that matches counts."
+    )
+    priority: Priority = Field(
+        default="normal",
+        description="Its place in the queue of a busy model: high, normal and low get 16, 4 and 1 turns.",
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
+from citadel_llm.schema.access import Priority
 from citadel_llm.schema.routes import Queue as Rules
 
-Priority = Literal["high", "normal", "low"]
 T = TypeVar("T")
 
 _WEIGHTS: dict[Priority, float] = {"high": 16.0, "normal": 4.0, "low": 1.0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from citadel_llm.gateway.admission.queue import FairQueue, Priority, Timers
+from citadel_llm.gateway.admission.queue import FairQueue, Timers
 from citadel_llm.gateway.balancing.arms import Arm, Arms
 from citadel_llm.gateway.balancing.backend import Attempt, BackendState, Outcome, Rules
 from citadel_llm.gateway.balancing.policies import Random, make_policy
@@ -13,6 +13,7 @@ from citadel_llm.gateway.balancing.prefixes import PrefixTable, blocks_of
 from citadel_llm.gateway.balancing.retries import RetryBudget
 from citadel_llm.gateway.balancing.wish import Wish
 from citadel_llm.schema import resilience
+from citadel_llm.schema.access import Priority
 from citadel_llm.schema.routes import Model, Source
 
 _SNAPSHOT = "snapshot"

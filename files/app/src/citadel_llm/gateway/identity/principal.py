@@ -14,10 +14,11 @@ _Match = re.Pattern[str]
 class Rules:
     """Access in the form that requests are checked against."""
 
-    __slots__ = ("_endpoints", "_model_limits", "_models", "limits", "user_limits")
+    __slots__ = ("_endpoints", "_model_limits", "_models", "limits", "priority", "user_limits")
 
     def __init__(self, access: Access) -> None:
         self.limits = access.limits
+        self.priority = access.priority
         self.user_limits = access.user_limits
         self._models = _any_of(access.models) if access.models is not None else None
         self._endpoints = frozenset(access.endpoints) if access.endpoints is not None else None
