@@ -47,7 +47,9 @@ RESPONSES = [
     [
         (anthropic({"output_tokens": 15}), (25, 15)),
         (anthropic({"input_tokens": 26, "output_tokens": 15}), (26, 15)),
+        ([b"".join(anthropic({"output_tokens": 15}))], (25, 15)),
         (RESPONSES, (4, 6)),
+        ([b"".join(RESPONSES)], (4, 6)),
         ([b'{"object":"list","data":[],"usage":{"prompt_tokens":9,"total_tokens":9}}'], (9, 0)),
         ([b'{"id":"m","usage":{"input_tokens":3,"output_tokens":2}}'], (3, 2)),
         ([b'{"results":[],"usage":{"prompt_tokens":7,"total_tokens":7,"completion_tokens":null}}'], (7, 0)),

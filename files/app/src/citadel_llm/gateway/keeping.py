@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from citadel_llm.gateway.accounting.spans import SpanExporter
 from citadel_llm.gateway.accounting.spool import Spool
-from citadel_llm.gateway.identity.jwks import MAX_BYTES, JwksError, ProviderKeys, keep_fresh
+from citadel_llm.gateway.identity.jwks import MAX_BYTES, JwksError, keep_fresh
 from citadel_llm.gateway.identity.tokens import TokenVerifier
 from citadel_llm.gateway.limits.limiter import Limiter
 from citadel_llm.gateway.limits.shared import SharedStore
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CLIENT_GONE = "client_gone"
 
 _PASSWORD_CREDENTIAL = "limits_store_password"  # noqa: S105 (the name of a file)
-_KEYS_EVERY_S = 5.0
+_KEYS_EVERY_S = 0.5
 _PREFIX = "citadel_gateway"
 _log = get_logger("citadel.gateway")
 
@@ -82,7 +82,7 @@ class Keeping:
         self.spans: SpanExporter | None = None
         if settings.traces.otlp_endpoint is not None:
             self.spans = SpanExporter(settings.traces.otlp_endpoint, "citadel-gateway")
-        self._saved: dict[str, bytes] = {}
+        self._saved: dict[str, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
         registry.register(_Metrics(self))
 
@@ -209,25 +209,26 @@ class Keeping:
         while True:
             for issuer, keys in self.verifier.providers.values():
                 path = self._keys_path(issuer.name)
-                if path is not None and keys.usable:
-                    await asyncio.to_thread(self._save_keys, path, keys)
+                moment = time.time() - keys.age
+                # The two clocks drift; a fetch moves the moment by much more.
+                if path is not None and moment - self._saved.get(issuer.name, 0.0) > 1:
+                    self._saved[issuer.name] = moment
+                    await asyncio.to_thread(_save_keys, path, keys.document, moment)
             await asyncio.sleep(_KEYS_EVERY_S)
-
-    def _save_keys(self, path: Path, keys: ProviderKeys) -> None:
-        """Keep the file as old as the keys are. A new text replaces it at once."""
-        moment = time.time() - keys.age
-        try:
-            if self._saved.get(path.name) != keys.document:
-                temporary = path.with_suffix(".new")
-                temporary.write_bytes(keys.document)
-                temporary.replace(path)
-                self._saved[path.name] = keys.document
-            os.utime(path, (moment, moment))
-        except OSError as error:
-            _log.warning("public keys cannot be saved", path=str(path), reason=str(error))
 
     def _keys_path(self, name: str) -> Path | None:
         return self._state_dir / f"jwks-{name}.json" if self._state_dir is not None else None
+
+
+def _save_keys(path: Path, document: bytes, moment: float) -> None:
+    """Write a file that is as old as the keys in it."""
+    temporary = path.with_suffix(".new")
+    try:
+        temporary.write_bytes(document)
+        os.utime(temporary, (moment, moment))
+        temporary.replace(path)
+    except OSError as error:
+        _log.warning("public keys cannot be saved", path=str(path), reason=str(error))
 
 
 class _Metrics:

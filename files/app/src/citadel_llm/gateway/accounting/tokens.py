@@ -44,7 +44,7 @@ class Tail:
         """Prompt and completion tokens, or None when the answer does not tell."""
         prompt, completion = _last_counts(b"".join(self._last)[-_KEEP_BYTES:])
         if prompt is None and self._head:
-            prompt, _ = _last_counts(b"".join(self._head)[:_KEEP_BYTES])
+            prompt = _first_prompt(b"".join(self._head)[:_KEEP_BYTES])
         if prompt is None:
             return None
         return prompt, completion or 0
@@ -60,6 +60,17 @@ def _last_counts(text: bytes) -> Counts:
             return found
         at = text.rfind(_KEY, 0, at)
     return None, None
+
+
+def _first_prompt(text: bytes) -> int | None:
+    """The prompt's count in the first object `usage` that tells one."""
+    at = text.find(_KEY)
+    while at >= 0:
+        found = _counts(text[at + len(_KEY) :])
+        if found is not None and found[0] is not None:
+            return found[0]
+        at = text.find(_KEY, at + 1)
+    return None
 
 
 def _counts(text: bytes) -> Counts | None:
