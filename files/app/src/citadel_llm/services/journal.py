@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import subprocess
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ _BY_PRIORITY = ("critical", "critical", "critical", "error", "warning", "info", 
 # What vLLM and uvicorn write: `(EngineCore pid=12) INFO 01-31 12:00:00 [core.py:1] …`, `INFO:     …`
 _PLAIN_LEVEL = re.compile(r"^(?:\([^)]*\)\s*)?(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b:?\s*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_REMEMBERED = 20_000  # lines: more than are ever under way
 _ENVELOPE = ("event", "message", "msg", "level", "timestamp", "time", "logger", "service")
 
 
@@ -27,7 +29,10 @@ class JournalError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a service's log, secrets masked. `fields` are the structured members of a JSON line."""
+    """One line of a service's log, secrets masked. `fields` are the structured members of a JSON line.
+
+    `identity` is the same for the same line, however often it was shipped: its boot, and its time in it.
+    """
 
     time: datetime
     unit: str
@@ -35,6 +40,7 @@ class Entry:
     message: str
     fields: dict[str, Any] = field(default_factory=dict)
     host: str = ""
+    identity: tuple[str, str] = ("", "")
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -150,10 +156,20 @@ def follow_levels(units: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _entries(units: Sequence[str], argv: list[str]) -> Iterator[Entry]:
-    for line in _lines(units, argv):
-        entry = parse(line)
-        if entry is not None:
+    found = (entry for line in _lines(units, argv) if (entry := parse(line)) is not None)
+    return _once(found) if "--merge" in argv else found
+
+
+def _once(entries: Iterator[Entry]) -> Iterator[Entry]:
+    """Each line once: what was under way when its receiver went away is shipped a second time."""
+    seen: OrderedDict[tuple[tuple[str, str], str], None] = OrderedDict()
+    for entry in entries:
+        key = (entry.identity, entry.message)
+        if key not in seen or not all(entry.identity):
             yield entry
+        seen[key] = None
+        if len(seen) > _REMEMBERED:
+            seen.popitem(last=False)
 
 
 def _lines(units: Sequence[str], argv: list[str]) -> Iterator[bytes]:
@@ -198,7 +214,9 @@ def parse(line: bytes) -> Entry | None:
     level, message, fields = _structure(text, record.get("PRIORITY"))
     unit = record.get("UNIT") or record.get("_SYSTEMD_UNIT") or ""
     host = record.get("_HOSTNAME") or ""
-    return Entry(datetime.fromtimestamp(micros / 1e6, UTC), str(unit), level, message, fields, str(host))
+    identity = (str(record.get("_BOOT_ID", "")), str(record.get("__MONOTONIC_TIMESTAMP", "")))
+    when = datetime.fromtimestamp(micros / 1e6, UTC)
+    return Entry(when, str(unit), level, message, fields, str(host), identity)
 
 
 def _text(raw: Any) -> str:
