@@ -16,10 +16,32 @@ from tools.observability.promql import metric_names
 from tools.observability.rules import alerts, records
 
 PAGES = sorted((Path(__file__).resolve().parents[2] / "docs/runbooks").glob("*.md"))
-PROGRAMS = set(
-    "amtool ansible-playbook apt-mark cat citadel df dpkg du findmnt free journalctl lspci nc nvidia-smi openssl "
-    "ping promtool ps sensors ss ssh systemctl timedatectl uname".split()
-)
+PROGRAMS = {
+    "amtool",
+    "ansible-playbook",
+    "apt-mark",
+    "cat",
+    "citadel",
+    "df",
+    "dpkg",
+    "du",
+    "findmnt",
+    "free",
+    "journalctl",
+    "lspci",
+    "nc",
+    "nvidia-smi",
+    "openssl",
+    "ping",
+    "promtool",
+    "ps",
+    "sensors",
+    "ss",
+    "ssh",
+    "systemctl",
+    "timedatectl",
+    "uname",
+}
 HARMLESS = {"df", "findmnt", "free", "ps", "ss", "uname"}
 """These are run here, as they stand; they only read."""
 
