@@ -10,6 +10,7 @@ import pytest
 
 from citadel_llm.keys.records import new_key, record_of
 from citadel_llm.routing.build import RoutingError, apply, build
+from citadel_llm.routing.versions import engine_version
 from citadel_llm.schema.model_routing import BackendRouting, ModelRouting
 from citadel_llm.schema.routes import Arm, Queue
 from citadel_llm.schema.snapshot import Task, load
@@ -118,3 +119,21 @@ def test_what_does_not_fit_leaves_the_old_one(
 def test_a_directory_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(RoutingError, match=r"gone/routing\.json: cannot be written: No such file"):
         apply(tmp_path / "gone" / "routing.json", TWO, [])
+
+
+@pytest.mark.parametrize(
+    ("versions", "found"),
+    [([], None), (["0.9.2"], "0.9.2"), (["0.32.0+cpu"], "0.32.0+cpu"), (["0.9.2", "0.33.0"], None)],
+)
+def test_endpoints_follow_the_engine_that_is_installed(
+    tmp_path: Path, versions: list[str], found: str | None
+) -> None:
+    for version in versions:
+        (tmp_path / f"lib/python3.11/site-packages/vllm-{version}.dist-info").mkdir(parents=True)
+    assert engine_version(tmp_path) == found
+    elsewhere = Deployment("far", base_url="http://10.0.0.5:8101")
+    snapshot, _ = build([Deployment("near"), elsewhere], [], None, engine=engine_version(tmp_path))
+    assert {backend.name: backend.engine for backend in snapshot.models[0].backends} == {
+        "near": found,
+        "far": None,
+    }

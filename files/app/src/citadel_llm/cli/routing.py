@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,6 +25,7 @@ def apply_(check: bool) -> None:
     from citadel_llm.configuration.loader import load
     from citadel_llm.keys.store import KeyStore
     from citadel_llm.routing.build import apply
+    from citadel_llm.routing.versions import engine_version
 
     settings = load()
     applied = apply(
@@ -31,6 +33,7 @@ def apply_(check: bool) -> None:
         settings.ai_models.deployments,
         KeyStore(Path(settings.citadel.paths.secrets)).records(),
         settings.ai_models.routing,
+        engine=engine_version(Path(settings.citadel.paths.home) / "env"),
         check=check,
     )
     echo_json(applied.as_dict())
@@ -45,7 +48,8 @@ def show(as_json: bool) -> None:
 
     snapshot = load_snapshot(load().api_gateway.snapshot_path)
     if as_json:
-        echo_json(snapshot.model_dump(mode="json", exclude={"keys": {"__all__": {"hash"}}}))
+        hidden: Any = {"keys": {"__all__": {"hash": True, "previous": {"__all__": {"hash"}}}}}
+        echo_json(snapshot.model_dump(mode="json", exclude=hidden))
         return
     click.echo(f"version {snapshot.version}, built {snapshot.created.isoformat()}, {len(snapshot.keys)} keys")
     rows = [

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -17,6 +18,7 @@ from citadel_llm.schema.model_routing import BackendRouting, ModelRouting
 from citadel_llm.schema.routes import Routing
 
 _MODE = 0o640
+_HERE = ("127.0.0.1", "::1", "localhost")
 _DEFAULT = ModelRouting()
 _NO_CHANGE = BackendRouting()
 
@@ -60,10 +62,12 @@ def build(
     keys: Iterable[KeyRecord],
     previous: schema.RoutingSnapshot | None,
     routing: Mapping[str, ModelRouting] | None = None,
+    engine: str | None = None,
 ) -> tuple[schema.RoutingSnapshot, bytes]:
     """The snapshot and the bytes of its file. Deployments of one model become its back ends.
 
-    `routing` says, by model, how requests are spread over them. The same input gives the same version: a
+    `routing` says, by model, how requests are spread over them; `engine` is the version of the engine on this
+    server, where it is known. The same input gives the same version: a
     model's `created` is taken from `previous`. Raises RoutingError.
     """
     since = {model.name: model.created for model in previous.models} if previous is not None else {}
@@ -72,7 +76,7 @@ def build(
         groups.setdefault(deployment.model, []).append(deployment)
     try:
         models = [
-            _model(name, group, since.get(name), (routing or {}).get(name, _DEFAULT))
+            _model(name, group, since.get(name), (routing or {}).get(name, _DEFAULT), engine)
             for name, group in groups.items()
         ]
         entries = [_key(record) for record in sorted(keys, key=lambda record: record.id)]
@@ -89,11 +93,12 @@ def apply(
     keys: Iterable[KeyRecord],
     routing: Mapping[str, ModelRouting] | None = None,
     *,
+    engine: str | None = None,
     check: bool = False,
 ) -> Applied:
     """Build the snapshot and put it in its place, unless the same one is there. Raises RoutingError."""
     current = _current(path)
-    snapshot, data = build(deployments, keys, current, routing)
+    snapshot, data = build(deployments, keys, current, routing, engine)
     changed = current is None or current.version != snapshot.version
     if changed and not check:
         try:
@@ -118,7 +123,9 @@ def _current(path: Path) -> schema.RoutingSnapshot | None:
         return None
 
 
-def _model(name: str, group: list[DeploymentLike], since: int | None, routing: ModelRouting) -> schema.Model:
+def _model(
+    name: str, group: list[DeploymentLike], since: int | None, routing: ModelRouting, engine: str | None
+) -> schema.Model:
     tasks = {deployment.task for deployment in group}
     if len(tasks) > 1:
         names = ", ".join(deployment.name for deployment in group)
@@ -132,7 +139,7 @@ def _model(name: str, group: list[DeploymentLike], since: int | None, routing: M
         task=group[0].task,
         created=since if since is not None else int(time.time()),
         backends=tuple(
-            _backend(deployment, routing.backends.get(deployment.name, _NO_CHANGE))
+            _backend(deployment, routing.backends.get(deployment.name, _NO_CHANGE), engine)
             for deployment in sorted(group, key=lambda deployment: deployment.name)
         ),
         arms=routing.arms,
@@ -140,11 +147,14 @@ def _model(name: str, group: list[DeploymentLike], since: int | None, routing: M
     )
 
 
-def _backend(deployment: DeploymentLike, routing: BackendRouting) -> schema.Backend:
+def _backend(deployment: DeploymentLike, routing: BackendRouting, engine: str | None) -> schema.Backend:
+    # Of an engine on another host, this one's environment says nothing.
+    here = urlsplit(deployment.base_url).hostname in _HERE
     return schema.Backend(
         name=deployment.name,
         url=deployment.base_url,
         model=deployment.model,
+        engine=engine if here else None,
         weight=routing.weight,
         max_in_flight=routing.max_in_flight,
     )
