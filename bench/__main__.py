@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from bench import page, preflight, provisioning
+from bench import faults, page, preflight, provisioning
 
-BENCHMARKS = {**provisioning.BENCHMARKS, **preflight.BENCHMARKS}
+BENCHMARKS = {**provisioning.BENCHMARKS, **preflight.BENCHMARKS, **faults.BENCHMARKS}
 
 
 def main() -> None:
