@@ -118,8 +118,8 @@ INTRODUCTION = (
     f"{BEFORE_S:g} s one engine begins to fail, and {AFTER_S:g} s later the run ends. *Failed* is what is\n"
     "not a whole answer, apart from streams that had begun when their engine died: these end with an error\n"
     "event, as they must. *Made good* are attempts that failed on the one engine and were repeated on the\n"
-    f"other, unseen by the client. Here a first byte may take {SETTINGS['timeouts']['first_byte_s']:g} s, and\n"
-    f"a silent one is asked for a token after {SETTINGS['stall']['after_s']:g} s (default: 600 s, 30 s)."
+    f"other, unseen by the client. Here a first byte may take {SETTINGS['timeouts']['first_byte_s']:g} s,\n"
+    f"and a silent one is asked for a token after {SETTINGS['stall']['after_s']:g} s (default: 600 s, 30 s)."
 )
 
 BENCHMARKS = {"faults": Benchmark("Engines that fail under load", INTRODUCTION, measure)}
