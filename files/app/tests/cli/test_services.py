@@ -285,3 +285,30 @@ def test_logs_are_filtered(server: FakeSystemd, fake_journal: FakeJournal, capsy
 def test_logs_of_a_foreign_unit_are_refused(server: FakeSystemd, capsys: Capture) -> None:
     assert run(["logs", "ssh"]) == 1
     assert "'ssh' is no service of Citadel" in capsys.readouterr().err
+
+
+def test_logs_of_other_units_and_hosts(
+    server: FakeSystemd, fake_journal: FakeJournal, capsys: Capture
+) -> None:
+    fake_journal.add("hello", unit="nginx.service", _HOSTNAME="llm-2")
+    assert run(["logs", "--unit", "nginx", "--host", "*"]) == 0
+    assert "llm-2 nginx: hello" in capsys.readouterr().out
+    assert {"--unit=nginx.service", "--merge"} <= set(fake_journal.argv)
+    assert run(["logs", "gateway", "--unit", "nginx"]) == 2
+
+
+def test_patterns_of_logs(server: FakeSystemd, fake_journal: FakeJournal, capsys: Capture) -> None:
+    for number in range(3):
+        fake_journal.add(json.dumps({"event": f"took {number} s", "level": "warning"}))
+    assert run(["logs", "patterns", "gateway", "--hours", "2", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    # The same journal answers for both times.
+    assert (found["pattern"], found["count"], found["before"], found["new"]) == (
+        "took <number> s",
+        3,
+        3,
+        False,
+    )
+    assert fake_journal.argv[-4:] == ["--since", "-4h", "--until", "-2h"]
+    assert run(["logs", "patterns"]) == 0
+    assert "+0" in capsys.readouterr().out

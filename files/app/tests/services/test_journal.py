@@ -139,3 +139,27 @@ def test_last_words_are_plain_and_masked(fake_journal: FakeJournal) -> None:
     lines = journal.last_lines("citadel-gateway.service", 2)
     assert lines[0] == "first"
     assert secret not in lines[1]
+
+
+def test_a_range_names_times_and_hosts(fake_journal: FakeJournal) -> None:
+    fake_journal.add("one", _HOSTNAME="llm-1")
+    (entry,) = journal.read(UNITS, Filter(), 5, Range("-2h", "-1h", "llm-1"))
+    assert fake_journal.argv[-6:] == ["--since", "-2h", "--until", "-1h", "--merge", "_HOSTNAME=llm-1"]
+    assert entry.as_dict()["host"] == "llm-1"
+    list(journal.walk(UNITS, Range(host="*")))
+    assert fake_journal.argv[-1] == "--merge"
+
+
+def test_what_was_shipped_twice_is_shown_once(fake_journal: FakeJournal) -> None:
+    for monotonic, text in ((1, "a"), (2, "b"), (2, "b"), (2, "c"), (1, "a"), (3, "b")):
+        fake_journal.add(text, _BOOT_ID="boot", __MONOTONIC_TIMESTAMP=str(monotonic))
+    found = [entry.message for entry in journal.walk(UNITS, Range(host="*"))]
+    assert found == ["a", "b", "c", "b"]
+    assert len(list(journal.walk(UNITS, Range()))) == 6, "nothing is shipped to a host by itself"
+
+
+def test_levels_are_followed(fake_journal: FakeJournal) -> None:
+    fake_journal.add(ours("request", "error"))
+    fake_journal.add("INFO started", unit="citadel-engine@a.service")
+    found = list(journal.follow_levels(UNITS))
+    assert found == [("citadel-gateway.service", "error"), ("citadel-engine@a.service", "info")]

@@ -18,8 +18,8 @@ _VARIABLE = (
     (re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b"), "<address>"),
     (re.compile(r"(?<![\w/])(?:/[\w.@+-]+){2,}/?"), "<path>"),
     (re.compile(r"'[^']*'|\"[^\"]*\""), "<text>"),
-    (re.compile(r"\b(?:0x[0-9a-fA-F]+|(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{8,})\b"), "<id>"),
     (re.compile(r"\b[A-Za-z]+-[0-9a-fA-F]{12,}\b"), "<id>"),
+    (re.compile(r"\b(?:0x[0-9a-fA-F]+|(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{8,})\b"), "<id>"),
     (re.compile(r"[-+]?\b\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?"), "<number>"),
     (re.compile(r"\s+"), " "),
 )  # fmt: skip
