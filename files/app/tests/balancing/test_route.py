@@ -240,3 +240,16 @@ def test_names_aliases_and_fallbacks() -> None:
     assert route is world.route
     assert [found.name for found in world.balancer.chain(route)] == ["m", "o"]
     assert world.balancer.find("zzz") is None
+
+
+async def test_a_back_end_that_is_out_is_no_room_and_none_left_is_told() -> None:
+    world = World(model("a", "b", limit=1), breaker_open_s=30)
+    held = world.take()
+    other = next(b.name for b in world.route.backends if b is not held.backend)
+    world.fail(other)
+    waiting = [asyncio.create_task(world.route.acquire(Wish(), "key")) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert (world.route._has_room(), world.route.queue.waiting) == (False, 2)
+    held.end(Outcome.FINISHED, world.time.now)
+    (await waiting[0]).end(Outcome.UNREACHABLE, world.time.now)
+    assert (await waiting[1]).backend.name == other  # the last resort, and not a long wait

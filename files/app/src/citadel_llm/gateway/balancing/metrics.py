@@ -168,7 +168,7 @@ def _decisions(routes: list[ModelRoute]) -> Iterator[Metric]:
     for route in routes:
         retries.add_metric([route.name], route.budget.granted)
         denied.add_metric([route.name], route.budget.denied)
-        for arm, number in route.arm_requests.items():
+        for arm, number in route.arm_requests.items() if route.model.arms else ():
             arms.add_metric([route.name, arm], number)
     yield from (retries, denied, arms)
 

@@ -79,6 +79,7 @@ class ModelRoute:
             ],
             backends,
         )
+        self.arm_requests = {arm.name: self.arm_requests.get(arm.name, 0) for arm in self.arms.serving}
         arm_of = {name: arm.name for arm in model.arms for name in arm.backends}
         for spec, backend in zip(model.backends, backends, strict=True):
             backend.on_room = None  # the queue is woken once, when everything is in place
@@ -154,7 +155,7 @@ class ModelRoute:
             if backend.in_flight >= backend.limit:
                 return None
         if backend.arm:
-            self.arm_requests[backend.arm] = self.arm_requests.get(backend.arm, 0) + 1
+            self.arm_requests[backend.arm] += 1
         return backend.begin(now, wish.abandon)
 
     def shadow(self, arm: Arm) -> Attempt | None:
@@ -174,7 +175,11 @@ class ModelRoute:
         return min(left, key=lambda backend: (backend.closed_until, backend.in_flight, backend.turn))
 
     def _has_room(self) -> bool:
-        return any(backend.in_flight < backend.limit for backend in self.backends)
+        now = self._time()
+        if any(b.in_flight < b.limit for b in self.backends if b.closed_until <= now):
+            return True
+        # When none works, whoever waits learns it by trying.
+        return all(b.closed_until > now for b in self.backends)
 
     def _give_back(self, attempt: Attempt) -> None:
         attempt.end(Outcome.CANCELLED, self._time())
