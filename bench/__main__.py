@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from bench import faults, page, preflight, provisioning
+from bench import faults, page, preflight, provisioning, swaps
 
-BENCHMARKS = {**provisioning.BENCHMARKS, **preflight.BENCHMARKS, **faults.BENCHMARKS}
+BENCHMARKS = {**provisioning.BENCHMARKS, **preflight.BENCHMARKS, **faults.BENCHMARKS, **swaps.BENCHMARKS}
 
 
 def main() -> None:
