@@ -9,9 +9,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from citadel_llm.keys.records import new_key
 from citadel_llm.schema.routes import Arm, Queue
 from citadel_llm.schema.snapshot import Model
+from citadel_llm.telemetry.access import AccessLog
 from files.app.tests.gateway import faults
 from files.app.tests.gateway.harness import (
     MODEL,
@@ -298,3 +301,20 @@ async def test_the_priority_of_a_key_counts_in_the_queue(tmp_path: Path, engine:
         assert [(await task).status for task in tasks] == [200] * 5
     assert order.index("urgent") < order.index("normal")
     assert order[-1] == "normal"
+
+
+async def test_the_access_log_tells_the_way_of_a_request(
+    tmp_path: Path, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(AccessLog, "write_members", lambda _self, members: bool(lines.append(members)))
+    first, second = await make_engine(), await make_engine()
+    first.behaviour = faults.closes_at_once
+    arms = (Arm(name="old", backends=("engine-0", "engine-1")),)
+    async with running(tmp_path, [model_of(first, second, arms=arms)]) as gateway:
+        for _ in range(2):
+            await (await gateway.chat()).read()
+    found = [json.loads(f"{{{line}}}") for line in lines]
+    assert [entry["arm"] for entry in found] == ["old", "old"]
+    assert [entry["backend"] for entry in found] == ["engine-1", "engine-1"]
+    assert sorted(entry.get("retries", 0) for entry in found) == [0, 1]

@@ -284,16 +284,25 @@ class Relay:
         if status not in _CANNOT:
             self._attempt.first_byte(self._loop.time())
         lines = answer_headers(headers, exchange.headers.request_id)
-        arm = self._attempt.backend.arm
-        if arm:
-            lines += b"x-citadel-arm: %b\r\n" % arm.encode()
-        lines += exchange.answer_lines()
-        if self._fallback:
-            lines += b"x-citadel-fallback: %b\r\n" % self._route.name.encode()
+        lines += exchange.answer_lines() + self._way(self._attempt.backend.arm)
         exchange.start(status, lines, length)
         exchange.request.expect("idle_timeout", self._engines.settings.timeouts.idle_s)
         if not exchange.request.writable:
             self.on_pause()
+
+    def _way(self, arm: str) -> bytes:
+        """How the request got here, where that is not plain: for the client, and for the access log."""
+        lines = b""
+        notes = self._exchange.notes
+        if arm:
+            notes["arm"] = arm
+            lines += b"x-citadel-arm: %b\r\n" % arm.encode()
+        if self._fallback:
+            notes["fallback"] = self._route.name
+            lines += b"x-citadel-fallback: %b\r\n" % self._route.name.encode()
+        if self._retries:
+            notes["retries"] = self._retries
+        return lines
 
     def _failed(self, failure: Failure, reason: str, stale: bool) -> None:
         """Try again where that can do no harm. Raises ApiError otherwise."""
