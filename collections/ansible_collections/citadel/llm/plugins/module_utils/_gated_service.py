@@ -81,15 +81,23 @@ class Transaction:
         self._reloaded: Dict[str, float] = {}
         self._outdated: Set[str] = set()
         self._before: Dict[str, Optional[StoredFile]] = {}
+        self._seen: Optional[Dict[str, Unit]] = None
 
     def _decide(self, spec: UnitSpec, units: Dict[str, Unit]) -> Step:
         record = self.known_good.load(spec.name)
         return decide(spec, units, self.request.links, record, spec.name in self._outdated)
 
     def _show(self) -> Dict[str, Unit]:
-        units = self.systemd.show([spec.name for spec in self.request.units])
-        sockets = sorted({name for unit in units.values() for name in unit.triggered_by} - set(units))
-        return {**units, **self.systemd.show(sockets)}
+        """The units and the sockets that trigger them, asked again after this call has done something."""
+        if self._seen is None:
+            units = self.systemd.show([spec.name for spec in self.request.units])
+            sockets = sorted({name for unit in units.values() for name in unit.triggered_by} - set(units))
+            self._seen = {**units, **self.systemd.show(sockets)}
+        return self._seen
+
+    def _control(self, verb: str, spec: UnitSpec) -> None:
+        self._seen = None
+        self.systemd.control(verb, spec.name, spec.timeout)
 
     def _plan_files(self) -> None:
         seen = set()
@@ -172,12 +180,12 @@ class Transaction:
     def _retire(self) -> None:
         """Stop what shall not run, before anything else needs its memory or its GPU."""
         specs = [spec for spec in self.request.units if spec.state != "started"]
-        units = self.systemd.show([spec.name for spec in specs])
+        units = self._show() if specs else {}
         self._announce([spec.name for spec in specs if spec.retired and units[spec.name].is_running])
         for spec in specs:
             unit = units[spec.name]
             if unit.is_running:
-                self.systemd.control("stop", spec.name, spec.timeout)
+                self._control("stop", spec)
                 self.report.steps[spec.name] = _stopped(spec)
             if spec.state == "absent":
                 self._disable(spec, unit)
@@ -204,15 +212,14 @@ class Transaction:
 
     def _disable(self, spec: UnitSpec, unit: Unit) -> None:
         if unit.is_enabled:
-            self.systemd.control("disable", spec.name, spec.timeout)
+            self._control("disable", spec)
             self.report.enabled.append(spec.name)
 
     def _enable(self, spec: UnitSpec) -> None:
         if spec.enabled is None:
             return
-        unit = self.systemd.show([spec.name])[spec.name]
-        if unit.is_enabled != spec.enabled:
-            self.systemd.control("enable" if spec.enabled else "disable", spec.name, spec.timeout)
+        if self._show()[spec.name].is_enabled != spec.enabled:
+            self._control("enable" if spec.enabled else "disable", spec)
             self.report.enabled.append(spec.name)
 
     def _reload_manager(self) -> None:
@@ -221,6 +228,7 @@ class Transaction:
         self._outdated = {name for name, unit in units.items() if unit.needs_daemon_reload}
         if self._outdated or any(change.path.startswith(UNIT_FOLDERS) for change in self.report.files):
             self.systemd.daemon_reload()
+            self._seen = None
 
     def _run_units(self) -> None:
         """Start, restart or reload one after another: two engines loading at once need twice the memory."""
@@ -258,13 +266,14 @@ class Transaction:
                 self._reloaded[spec.name] = self.systemd.now()
             else:
                 self.systemd.reset_failed(spec.name)
-            self.systemd.control(verbs[action], spec.name, spec.timeout)
+            self._control(verbs[action], spec)
         except SystemdError as error:
             unit = self.systemd.show([spec.name])[spec.name]
             raise GateError(spec.name, f"{error} ({_ended(unit)})") from error
 
     def _pass_gate(self, spec: UnitSpec) -> None:
         """The unit is active and every health command exits with 0 before the health timeout."""
+        self._seen = None
         deadline = self.systemd.now() + self.request.health_timeout
         commands = [*spec.health, *self.request.health]
         while True:
@@ -287,7 +296,7 @@ class Transaction:
 
     def _record(self, spec: UnitSpec) -> None:
         """Note what is in place as known good, and which process was seen with it."""
-        unit = self.systemd.show([spec.name])[spec.name]
+        unit = self._show()[spec.name]
         old = self.known_good.load(spec.name)
         files, links = self._present(spec)
         same_process = old is not None and old.invocation == unit.invocation != ""
