@@ -17,7 +17,7 @@ from citadel_llm.gateway.api.forms import error_body, error_event
 from citadel_llm.gateway.errors import ApiError, Header
 from citadel_llm.gateway.headers import RequestHeaders, header_lines
 from citadel_llm.gateway.identity.principal import Principal
-from citadel_llm.gateway.limits.answers import limit_headers
+from citadel_llm.gateway.limits.answers import limit_lines
 from citadel_llm.gateway.limits.subjects import Reservation
 from citadel_llm.gateway.metrics import NO_MODEL
 from citadel_llm.gateway.transport.refusals import Refusal
@@ -282,7 +282,7 @@ class Exchange:
 
     def _limit_lines(self) -> bytes:
         assert self.reservation is not None
-        return header_lines(tuple(limit_headers(self.reservation.decision)))
+        return limit_lines(self.reservation.decision)
 
     def fail(self, error: ApiError) -> None:
         """Tell of an error, in whatever form is still possible."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from citadel_llm.gateway.errors import ApiError, Header
@@ -13,9 +14,14 @@ from citadel_llm.gateway.limits.subjects import (
     TOKENS_PER_MONTH,
     Decision,
     Refusal,
-    Standing,
 )
 
+_REQUEST_LINES = (
+    b"x-ratelimit-limit-requests: %d\r\n"
+    b"x-ratelimit-remaining-requests: %d\r\n"
+    b"x-ratelimit-reset-requests: %b\r\n"
+)
+_TOKEN_LINES = _REQUEST_LINES.replace(b"requests", b"tokens")
 _WHOSE = {
     "key": "this API key",
     "user": "this user",
@@ -32,13 +38,22 @@ _WHAT = {
 _QUOTAS = (TOKENS_PER_DAY, TOKENS_PER_MONTH)
 
 
+def limit_lines(decision: Decision) -> bytes:
+    """`x-ratelimit-*` for the requests and the tokens of which least is left: whole lines."""
+    lines = b""
+    if decision.requests is not None:
+        limit, remaining, reset_s = decision.requests
+        lines = _REQUEST_LINES % (limit, max(0, remaining), duration(reset_s).encode())
+    if decision.tokens is not None:
+        limit, remaining, reset_s = decision.tokens
+        lines += _TOKEN_LINES % (limit, max(0, remaining), duration(reset_s).encode())
+    return lines
+
+
 def limit_headers(decision: Decision) -> list[Header]:
-    """`x-ratelimit-*` for the requests and the tokens of which least is left."""
-    headers: list[Header] = []
-    for what, standing in ((b"requests", decision.requests), (b"tokens", decision.tokens)):
-        if standing is not None:
-            headers += _standing(what, standing)
-    return headers
+    """The same as single headers."""
+    lines = limit_lines(decision).split(b"\r\n")[:-1]
+    return [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
 
 
 def limit_error(decision: Decision) -> ApiError:
@@ -67,19 +82,16 @@ def duration(seconds: float) -> str:
     """A span as OpenAI writes it: 12ms, 5.2s, 6m0s, 1h2m3s."""
     if seconds < 1:
         return f"{max(0, round(seconds * 1000))}ms"
-    if seconds < 60:
-        return f"{math.floor(seconds * 10) / 10:g}s"
-    minutes, rest = divmod(round(seconds), 60)
+    return _long(int(seconds * 10))
+
+
+@functools.lru_cache(maxsize=4096)
+def _long(tenths: int) -> str:
+    if tenths < 600:
+        return f"{tenths / 10:g}s"
+    minutes, rest = divmod((tenths + 5) // 10, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
-
-
-def _standing(what: bytes, standing: Standing) -> list[Header]:
-    return [
-        (b"x-ratelimit-limit-" + what, b"%d" % standing.limit),
-        (b"x-ratelimit-remaining-" + what, b"%d" % standing.remaining),
-        (b"x-ratelimit-reset-" + what, duration(standing.reset_s).encode()),
-    ]
 
 
 def _type(refusal: Refusal) -> str:

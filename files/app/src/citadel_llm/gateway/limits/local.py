@@ -19,7 +19,14 @@ from citadel_llm.gateway.limits.subjects import (
     tighter,
     worst,
 )
-from citadel_llm.gateway.limits.window import Quota, Window, calendar, until_next_month, until_tomorrow
+from citadel_llm.gateway.limits.window import (
+    SPAN_S,
+    Quota,
+    Window,
+    calendar,
+    until_next_month,
+    until_tomorrow,
+)
 
 _BUSY_RETRY_S = 1.0
 _IDLE_S = 62
@@ -54,51 +61,84 @@ class LocalLimiter:
 
     def reserve(self, subjects: Sequence[Subject], tokens: int) -> Reservation:
         """Count a request for all its subjects, or for none of them when one limit is reached."""
-        decision = self._decide(subjects, tokens)
-        reservation = Reservation(subjects, tokens, decision=decision)
-        if decision.refusal is None:
-            self.charge(reservation)
-            self._stand(reservation)
-        return reservation
+        now = self._clock()
+        second = int(now)
+        recents = [self._use(subject.name, now) for subject in subjects]
+        for subject, recent in zip(subjects, recents, strict=True):
+            if self._reached(subject, recent, tokens, second):
+                return Reservation(subjects, tokens, decision=self._refused(subjects, tokens, now))
+        decision = Decision()
+        for subject, recent in zip(subjects, recents, strict=True):
+            recent.requests.add(second, 1)
+            recent.tokens.add(second, tokens)
+            recent.in_flight += 1
+            self._spend(subject, tokens)
+            limits = subject.limits
+            limit = limits.requests_per_minute
+            if limit is not None:
+                standing = Standing(limit, limit - recent.requests.total, second + SPAN_S - now)
+                decision.requests = tighter(decision.requests, standing)
+            limit = limits.tokens_per_minute
+            if limit is not None:
+                standing = Standing(limit, limit - recent.tokens.total, second + SPAN_S - now)
+                decision.tokens = tighter(decision.tokens, standing)
+        return Reservation(subjects, tokens, second, decision=decision)
 
     def charge(self, reservation: Reservation) -> None:
         """Count a request that was let in, whatever the limits say."""
         now = self._clock()
-        reservation.second = int(now)
+        second = reservation.second = int(now)
         for subject in reservation.subjects:
-            recent = self._use(subject, now)
-            recent.requests.add(reservation.second, 1)
-            recent.tokens.add(reservation.second, reservation.tokens)
+            recent = self._use(subject.name, now)
+            recent.requests.used(second)
+            recent.tokens.used(second)
+            recent.requests.add(second, 1)
+            recent.tokens.add(second, reservation.tokens)
             recent.in_flight += 1
-            quota = self._quota(subject)
-            if quota is not None:
-                quota.add(reservation.tokens)
+            self._spend(subject, reservation.tokens)
 
     def settle(self, reservation: Reservation, prompt: int, completion: int) -> None:
         """Put the real numbers in the place of the reserved one, and end the request."""
         now = self._clock()
+        second = int(now)
+        change = prompt - reservation.tokens
         for subject in reservation.subjects:
             recent = self._recent.get(subject.name)
             if recent is not None:
-                recent.in_flight = max(0, recent.in_flight - 1)
-                recent.tokens.correct(reservation.second, prompt - reservation.tokens)
+                if recent.in_flight:
+                    recent.in_flight -= 1
+                if change:
+                    recent.tokens.correct(reservation.second, change)
                 if completion:
-                    recent.tokens.used(now)
-                    recent.tokens.add(int(now), completion)
+                    recent.tokens.used(second)
+                    recent.tokens.add(second, completion)
                 recent.seen = now
-            quota = self._quota(subject)
-            if quota is not None:
-                quota.add(prompt + completion - reservation.tokens)
+            self._spend(subject, change + completion)
 
     # -- deciding
 
-    def _decide(self, subjects: Sequence[Subject], tokens: int) -> Decision:
-        now = self._clock()
-        refusals = [
-            refusal for subject in subjects for refusal in self._refusals(subject, tokens, now) if refusal
-        ]
-        if not refusals:
-            return Decision()
+    def _reached(self, subject: Subject, recent: _Recent, tokens: int, second: int) -> bool:
+        """Whether one of a subject's limits is reached."""
+        limits = subject.limits
+        used = recent.requests.used(second)
+        allowed = limits.requests_per_minute
+        if allowed is not None and used >= allowed:
+            return True
+        used = recent.tokens.used(second)
+        allowed = limits.tokens_per_minute
+        if allowed is not None and used + tokens > allowed:
+            return True
+        allowed = limits.concurrent_requests
+        if allowed is not None and recent.in_flight >= allowed:
+            return True
+        quota = self._quota(subject)
+        if quota is None:
+            return False
+        found = quota_refusals(subject, quota.day_used, quota.month_used, tokens, self._wall())
+        return next(found, None) is not None
+
+    def _refused(self, subjects: Sequence[Subject], tokens: int, now: float) -> Decision:
+        refusals = [refusal for subject in subjects for refusal in self._refusals(subject, tokens, now)]
         requests, used = self._standings(subjects, now)
         return Decision(worst(refusals), requests, used)
 
@@ -125,10 +165,6 @@ class LocalLimiter:
         if quota is not None:
             yield from quota_refusals(subject, quota.day_used, quota.month_used, tokens, self._wall())
 
-    def _stand(self, reservation: Reservation) -> None:
-        decision = reservation.decision
-        decision.requests, decision.tokens = self._standings(reservation.subjects, self._clock())
-
     def _standings(self, subjects: Sequence[Subject], now: float) -> tuple[Standing | None, Standing | None]:
         requests = tokens = None
         for subject in subjects:
@@ -147,17 +183,20 @@ class LocalLimiter:
 
     # -- what is kept
 
-    def _use(self, subject: Subject, now: float) -> _Recent:
-        recent = self._recent.get(subject.name)
+    def _use(self, name: str, now: float) -> _Recent:
+        recent = self._recent.get(name)
         if recent is None:
             self._forget(now)
-            recent = self._recent[subject.name] = _Recent()
+            recent = self._recent[name] = _Recent()
         else:
-            self._recent.move_to_end(subject.name)
-            recent.requests.used(now)
-            recent.tokens.used(now)
+            self._recent.move_to_end(name)
         recent.seen = now
         return recent
+
+    def _spend(self, subject: Subject, tokens: int) -> None:
+        quota = self._quota(subject)
+        if quota is not None:
+            quota.add(tokens)
 
     def _forget(self, now: float) -> None:
         """Drop subjects that have been idle for a minute, and beyond the limit those idle for longest."""

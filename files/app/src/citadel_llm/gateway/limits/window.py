@@ -6,7 +6,8 @@ import time
 from collections import deque
 
 WINDOW_S = 60
-_SPAN = WINDOW_S + 1
+SPAN_S = WINDOW_S + 1
+"""Until a step that has just begun leaves the window for certain."""
 
 
 class Window:
@@ -16,18 +17,18 @@ class Window:
     hold more than the limit. It keeps 61 numbers at most.
     """
 
-    __slots__ = ("_steps", "_total")
+    __slots__ = ("_steps", "total")
 
     def __init__(self) -> None:
         self._steps: deque[list[int]] = deque()
-        self._total = 0
+        self.total = 0
 
     def used(self, now: float) -> int:
-        oldest = int(now) - _SPAN
+        oldest = int(now) - SPAN_S
         steps = self._steps
         while steps and steps[0][0] <= oldest:
-            self._total -= steps.popleft()[1]
-        return self._total
+            self.total -= steps.popleft()[1]
+        return self.total
 
     def add(self, second: int, count: int) -> None:
         steps = self._steps
@@ -35,7 +36,7 @@ class Window:
             steps[-1][1] += count
         else:
             steps.append([second, count])
-        self._total += count
+        self.total += count
 
     def correct(self, second: int, change: int) -> None:
         """Change what was counted in a second. It is forgotten when that has left the window."""
@@ -44,7 +45,7 @@ class Window:
                 if step[0] == second:
                     change = max(change, -step[1])
                     step[1] += change
-                    self._total += change
+                    self.total += change
                 return
 
     def wait(self, now: float, free: int) -> float:
@@ -52,12 +53,12 @@ class Window:
         for second, count in self._steps:
             free -= count
             if free <= 0:
-                return max(0.0, second + _SPAN - now)
+                return max(0.0, second + SPAN_S - now)
         return self.reset(now)
 
     def reset(self, now: float) -> float:
         """Seconds until nothing is used any more."""
-        return max(0.0, self._steps[-1][0] + _SPAN - now) if self._steps else 0.0
+        return max(0.0, self._steps[-1][0] + SPAN_S - now) if self._steps else 0.0
 
 
 class Quota:
