@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from bench import faults, page, preflight, provisioning, swaps
+from bench import faults, page, policies, preflight, provisioning, swaps
 
-BENCHMARKS = {**provisioning.BENCHMARKS, **preflight.BENCHMARKS, **faults.BENCHMARKS, **swaps.BENCHMARKS}
+BENCHMARKS = {
+    **provisioning.BENCHMARKS,
+    **preflight.BENCHMARKS,
+    **faults.BENCHMARKS,
+    **swaps.BENCHMARKS,
+    **policies.BENCHMARKS,
+}
 
 
 def main() -> None:
