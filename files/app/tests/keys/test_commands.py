@@ -41,9 +41,9 @@ def test_a_key_with_rights_is_made_changed_rotated_and_disabled(citadel: Citadel
     options = ["--model", "chat-*", "--endpoint", "messages", "--limit", "requests_per_minute=60"]
     options += ["--limit", "tokens_per_day=1000000", "--user-limit", "concurrent_requests=2"]
     options += ["--model-limit", "big:v1:tokens_per_minute=500"]
-    assert citadel("keys", "create", "web", *options)[0] == 0
+    assert citadel("keys", "create", "web", *options, "--priority", "high")[0] == 0
     entry = shown(citadel)
-    assert entry["models"] == ["chat-*"]
+    assert (entry["models"], entry["priority"]) == (["chat-*"], "high")
     assert entry["endpoints"] == ["messages"]
     assert entry["limits"]["requests_per_minute"] == 60  # type: ignore[index]
     assert entry["model_limits"]["big:v1"]["tokens_per_minute"] == 500  # type: ignore[index]

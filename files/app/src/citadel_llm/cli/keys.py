@@ -62,6 +62,11 @@ def _access_options(command: Callable[..., None]) -> Callable[..., None]:
             metavar="MODEL:NAME=NUMBER",
             help="Limit the key on one model.",
         ),
+        click.option(
+            "--priority",
+            type=click.Choice(["high", "normal", "low"]),
+            help="Its class in the queue of a busy model.",
+        ),
     ):
         command = option(command)
     return command
@@ -77,7 +82,7 @@ def keys() -> None:
 @_EXPIRES
 @click.option("--note", default="", help="What the key is for.")
 @_access_options
-def create(key_id: str, expires: datetime | None, note: str, **access: tuple[str, ...]) -> None:
+def create(key_id: str, expires: datetime | None, note: str, **access: Any) -> None:
     """Make a key named ID. Its text is written to a file that only the owner can read."""
     store = _store()
     store.create(key_id, expires=_utc(expires), note=note, access=_access(access))
@@ -90,9 +95,7 @@ def create(key_id: str, expires: datetime | None, note: str, **access: tuple[str
 @click.option("--note", help="What the key is for.")
 @click.option("--all", "reset", is_flag=True, help="Allow everything and drop every limit first.")
 @_access_options
-def set_(
-    key_id: str, expires: datetime | None, note: str | None, reset: bool, **access: tuple[str, ...]
-) -> None:
+def set_(key_id: str, expires: datetime | None, note: str | None, reset: bool, **access: Any) -> None:
     """Change what the owner of the key ID may do. Each option that is given replaces what was there."""
     given = _access(access)
     fields: dict[str, Any] = {
@@ -199,14 +202,16 @@ def _span(text: str) -> timedelta:
     return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
-def _access(options: dict[str, tuple[str, ...]]) -> Access:
+def _access(options: dict[str, Any]) -> Access:
     """What the options say. Raises click.BadParameter with the option that cannot be used."""
     from pydantic import ValidationError
 
     from citadel_llm.keys.records import reasons
     from citadel_llm.schema.access import Access
 
-    fields: dict[str, Any] = {name: options[name] for name in ("models", "endpoints") if options[name]}
+    fields: dict[str, Any] = {
+        name: options[name] for name in ("models", "endpoints", "priority") if options[name]
+    }
     for name in ("limits", "user_limits"):
         if options[name]:
             fields[name] = dict(_pair(text, name) for text in options[name])
