@@ -63,6 +63,10 @@ test-quick: build
 bench: build wheelhouse model
 	$(SUDO) $(BIN)/python -m bench
 
+## bench-gateway: measure the gateway beside other proxies, about seven minutes
+bench-gateway: $(STAMP)
+	$(SUDO) $(BIN)/python -m bench gateway
+
 ## build: the application's wheel and the collection's tarball
 build: $(STAMP) $(APP_WHEEL) $(METADATA_WHEEL)
 	@mkdir -p build
@@ -116,4 +120,4 @@ $(METADATA_WHEEL): files/vllm-metadata/build.py | $(STAMP)
 	$(BIN)/python files/vllm-metadata/build.py $(WHEELS)
 	@touch $@
 
-.PHONY: help up ask shell logs down test test-quick bench build lock clean wheelhouse model packages
+.PHONY: help up ask shell logs down test test-quick bench bench-gateway build lock clean wheelhouse model packages
