@@ -112,6 +112,7 @@ VARIABLES = {
     "VLLM_CPU_OMP_THREADS_BIND": "0",
     "VLLM_HOST_IP": "127.0.0.1",
     "HOME": "/tmp",
+    "OMP_NUM_THREADS": "1",  # a child of a process with threads would wait for them
 }
 # Less than one request of the context takes.
 TOO_LITTLE = {"max_model_len": 4096, "kv_cache_memory_bytes": 5 * MIB}
