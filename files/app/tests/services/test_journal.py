@@ -161,5 +161,6 @@ def test_what_was_shipped_twice_is_shown_once(fake_journal: FakeJournal) -> None
 def test_levels_are_followed(fake_journal: FakeJournal) -> None:
     fake_journal.add(ours("request", "error"))
     fake_journal.add("INFO started", unit="citadel-engine@a.service")
+    fake_journal.add("citadel-gateway.service is spoken of", unit="ssh.service")
     found = list(journal.follow_levels(UNITS))
     assert found == [("citadel-gateway.service", "error"), ("citadel-engine@a.service", "info")]

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Any
 
 from citadel_llm.telemetry.redaction import redact, redact_text
@@ -144,15 +145,22 @@ def walk(units: Sequence[str], where: Range) -> Iterator[Entry]:
     return _entries(units, where.argv)
 
 
-def follow_levels(units: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Unit and level of each new line, at less cost than `follow`. Raises JournalError."""
+def follow_levels(patterns: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Unit and level of each new line, at less cost than `follow`. Raises JournalError.
+
+    journalctl itself would leave out units that first write after it was started.
+    """
     argv = ["--follow", "--lines", "0", "--output-fields", "MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT"]
-    for line in _lines(units, argv):
+    stems = [pattern.partition("*")[0].encode() for pattern in patterns]
+    for line in _lines([], argv):
+        if not any(stem in line for stem in stems):
+            continue
         with contextlib.suppress(ValueError, KeyError, TypeError):
             record = json.loads(line)
-            text = _text(record["MESSAGE"])
-            unit = record.get("UNIT") or record.get("_SYSTEMD_UNIT") or ""
-            yield str(unit), _level(text, _members(text), record.get("PRIORITY"))
+            unit = str(record.get("UNIT") or record.get("_SYSTEMD_UNIT") or "")
+            if any(fnmatchcase(unit, pattern) for pattern in patterns):
+                text = _text(record["MESSAGE"])
+                yield unit, _level(text, _members(text), record.get("PRIORITY"))
 
 
 def _entries(units: Sequence[str], argv: list[str]) -> Iterator[Entry]:
