@@ -40,8 +40,8 @@ DISTRIBUTIONS = {
     "vllm:request_queue_time_seconds": (0.05, 1.0, 4.0),
     "vllm:request_prefill_time_seconds": (0.25, 0.6, 4.0),
     "vllm:request_decode_time_seconds": (3.5, 0.7, 4.0),
-    "vllm:request_prompt_tokens": (180.0, 0.8, 4.0),
-    "vllm:request_generation_tokens": (120.0, 0.7, 4.0),
+    "vllm:request_prompt_tokens": (110.0, 0.6, 4.0),
+    "vllm:request_generation_tokens": (90.0, 0.6, 4.0),
     "citadel_gateway_time_to_first_byte_seconds": (0.4, 0.7, 4.0),
     "citadel_gateway_request_duration_seconds": (4.2, 0.7, 4.0),
     "citadel_gateway_queue_seconds": (0.3, 0.8, 0.2),
@@ -49,7 +49,7 @@ DISTRIBUTIONS = {
 """Of histograms: median, width of a log-normal distribution, and observations a second at full load."""
 FROM_LOAD = {
     "vllm:num_requests_running": (0.0, 24.0),
-    "vllm:num_requests_waiting": (0.0, 3.0),
+    "vllm:num_requests_waiting": (-12.0, 6.0),
     "vllm:kv_cache_usage_perc": (0.05, 0.95),
     "gpu_utilization_Percentage": (5.0, 100.0),
     "gpu_temperature_C": (38.0, 84.0),

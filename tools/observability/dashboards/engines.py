@@ -4,8 +4,8 @@ from tools.observability.dashboards.model import UP_DOWN, Board, Column, Panel, 
 
 _S = '{host=~"$host", model=~"$model", deployment=~"$deployment"}'
 _UP = '{job="vllm", host=~"$host", deployment=~"$deployment"}'
-_WHO = "{{deployment}} {{model}} · {{host}}"
-_BY = "host, deployment, model"
+_WHO = "{{deployment}} · {{host}}"
+_BY = "host, deployment"
 
 _STATE = Row(
     "Engines",
@@ -28,14 +28,17 @@ _STATE = Row(
             width=24,
             height=8,
             sort="deployment",
+            order=("deployment", "host"),
             columns=(
+                Column("deployment", width=220),
+                Column("host", width=220),
                 Column("up", words=UP_DOWN),
-                Column("runs for", "s"),
+                Column("runs for", "s", width=120),
                 Column("running", decimals=0),
                 Column("waiting", decimals=0, steps=((None, "green"), (1, "yellow"), (20, "red"))),
                 Column("KV cache", "percentunit", ((None, "green"), (0.8, "yellow"), (0.9, "red")), 0),
                 Column("tokens/s", decimals=1),
-                Column("preemptions/s", decimals=2, steps=((None, "green"), (0.01, "red"))),
+                Column("preemptions/s", decimals=2, width=120, steps=((None, "green"), (0.01, "red"))),
             ),
         ),
     ),
@@ -114,13 +117,8 @@ def _p95(title: str, metric: str, text: str) -> Panel:
     return Panel(
         "timeseries",
         title,
-        text,
-        (
-            Query(
-                f"histogram_quantile(0.95, sum by (le, {_BY}) ({metric}_bucket:rate5m{_S}))", f"p95 {_WHO}"
-            ),
-            Query(f"histogram_quantile(0.5, sum by (le, {_BY}) ({metric}_bucket:rate5m{_S}))", f"p50 {_WHO}"),
-        ),
+        f"{text} 95 % take less.",
+        (Query(f"histogram_quantile(0.95, sum by (le, {_BY}) ({metric}_bucket:rate5m{_S}))", _WHO),),
         unit="s",
         width=8,
     )

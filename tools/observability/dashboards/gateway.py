@@ -42,7 +42,7 @@ _REQUESTS = Row(
             "Requests in flight",
             "Requests that are being served, by model.",
             (Query(f"sum by (model) (citadel_gateway_requests_in_flight{_M})", "{{model}}"),),
-            width=8,
+            width=12,
             stacked=True,
         ),
         Panel(
@@ -50,7 +50,7 @@ _REQUESTS = Row(
             "Tokens by model",
             "Tokens a second as the engines report them, prompt and completion.",
             (Query(f"sum by (model, kind) (gateway:tokens:rate5m{_M})", "{{model}} {{kind}}"),),
-            width=8,
+            width=12,
             stacked=True,
         ),
         Panel(
@@ -73,14 +73,16 @@ _REQUESTS = Row(
                 Query(f"sum by (model) (citadel_gateway_requests_in_flight{_M})", column="in flight"),
                 Query(f"sum by (model) (citadel_gateway_backend_up{_M})", column="back ends up"),
             ),
-            width=8,
+            width=24,
             sort="model",
+            order=("model",),
             columns=(
-                Column("requests/s", decimals=1),
+                Column("model", width=260),
+                Column("requests/s", decimals=1, width=120),
                 Column("failed", "percentunit", ((None, "green"), (0.001, "yellow"), (0.01, "red")), 2),
-                Column("first byte p95", "s", decimals=2),
+                Column("first byte p95", "s", decimals=2, width=140),
                 Column("in flight", decimals=0),
-                Column("back ends up", decimals=0, steps=((None, "red"), (1, "green"))),
+                Column("back ends up", width=120, decimals=0, steps=((None, "red"), (1, "green"))),
             ),
         ),
     ),
@@ -126,10 +128,14 @@ _BEHIND = Row(
             ),
             width=12,
             sort="model",
+            order=("model", "backend", "host"),
             columns=(
-                Column("state", words=UP_DOWN),
+                Column("model", width=140),
+                Column("backend", width=150),
+                Column("host", width=110),
+                Column("state", words=UP_DOWN, width=70),
                 Column("in flight", decimals=0),
-                Column("breaker opened", decimals=0),
+                Column("breaker opened", decimals=0, width=130),
             ),
         ),
         Panel(
@@ -159,12 +165,12 @@ _BEHIND = Row(
         Panel(
             "timeseries",
             "Probes of back ends",
-            "Probes in ten minutes by result. real: a request for one token.",
+            "Requests for one token that the gateway sent as probes, in ten minutes, by result.",
             (
                 Query(
-                    "sum by (backend, kind, result)"
-                    f" (increase(citadel_gateway_backend_probes_total{_M}[10m]))",
-                    "{{backend}} {{kind}} {{result}}",
+                    "sum by (backend, result) (increase(citadel_gateway_backend_probes_total"
+                    '{kind="real", host=~"$host", model=~"$served"}[10m]))',
+                    "{{backend}} {{result}}",
                 ),
             ),
             width=8,
@@ -246,8 +252,9 @@ _ITSELF = Row(
                     column="age",
                 ),
             ),
-            width=8,
-            columns=(Column("age", "s"),),
+            width=9,
+            order=("host", "version"),
+            columns=(Column("host", width=150), Column("version", width=180), Column("age", "s")),
         ),
         Panel(
             "timeseries",
@@ -258,7 +265,7 @@ _ITSELF = Row(
                     f"sum by (host) (increase(citadel_gateway_snapshot_refused_total{_H}[10m]))", "{{host}}"
                 ),
             ),
-            width=8,
+            width=5,
             decimals=0,
         ),
         Panel(
@@ -266,7 +273,7 @@ _ITSELF = Row(
             "Access log",
             "Lines of the access log that were dropped because nobody took them.",
             (Query(f"max by (host) (citadel_gateway_access_lines_dropped{_H})", "{{host}}"),),
-            width=8,
+            width=5,
             decimals=0,
         ),
         Panel(
@@ -280,7 +287,7 @@ _ITSELF = Row(
                     "processors {{host}}",
                 ),
             ),
-            width=8,
+            width=5,
         ),
     ),
 )

@@ -68,18 +68,19 @@ def build(board: Board) -> model.Dashboard:
         number += 1
         builder = builder.with_row(_row(row, number, top))
         top += 1
-        left = height = 0
+        skyline = [top] * 24
         for panel in row.panels:
-            if left + panel.width > 24:
-                left, top, height = 0, top + height, 0
             number += 1
-            built = (
-                _panel(panel).id(number).grid_pos(model.GridPos(h=panel.height, w=panel.width, x=left, y=top))
+            left = min(
+                range(25 - panel.width),
+                key=lambda x: max(skyline[x : x + panel.width]),
             )
-            builder = builder.with_panel(built)
-            left += panel.width
-            height = max(height, panel.height)
-        top += height
+            place = model.GridPos(
+                h=panel.height, w=panel.width, x=left, y=max(skyline[left : left + panel.width])
+            )
+            builder = builder.with_panel(_panel(panel).id(number).grid_pos(place))
+            skyline[left : left + panel.width] = [place.y + panel.height] * panel.width
+        top = max(skyline)
     return builder.build()
 
 
@@ -139,6 +140,12 @@ def _panel(panel: Panel) -> Builder:
     if panel.kind == "text":
         return builder  # type: ignore[no-any-return]
     builder = builder.datasource(SOURCE).thresholds(_thresholds(panel.steps)).unit(panel.unit)
+    mode = (
+        model.FieldColorModeId.PALETTE_CLASSIC
+        if panel.kind == "timeseries"
+        else model.FieldColorModeId.THRESHOLDS
+    )
+    builder = builder.color_scheme(dashboard.FieldColor().mode(mode))
     if panel.low is not None and panel.kind != "table":
         builder = builder.min(panel.low)
     if panel.high is not None:
@@ -151,6 +158,8 @@ def _panel(panel: Panel) -> Builder:
         builder = builder.no_value(panel.empty)
     if panel.title not in ("Lines by unit", "Errors by unit"):
         builder = builder.links([_logs_link()])
+    for column in panel.columns:
+        builder = builder.override_by_name(column.name, _column(column, in_table=panel.kind == "table"))
     instant = panel.kind in ("table", "bargauge")
     for letter, query in zip("ABCDEFGHIJKL", panel.queries, strict=False):
         builder = builder.with_target(_target(query, letter, instant=instant, as_table=panel.kind == "table"))
@@ -223,16 +232,10 @@ def _bargauge(_panel: Panel) -> bargauge.Panel:
 def _timeseries(panel: Panel) -> timeseries.Panel:
     legend = (
         common.VizLegendOptions()
-        .display_mode(
-            common_model.LegendDisplayMode.TABLE
-            if panel.legend_table
-            else common_model.LegendDisplayMode.LIST
-        )
-        .placement(
-            common_model.LegendPlacement.RIGHT if panel.legend_table else common_model.LegendPlacement.BOTTOM
-        )
+        .display_mode(common_model.LegendDisplayMode.LIST)
+        .placement(common_model.LegendPlacement.BOTTOM)
         .show_legend(True)
-        .calcs(["lastNotNull", "max"] if panel.legend_table else [])
+        .calcs([])
     )
     builder = (
         timeseries.Panel()
@@ -243,9 +246,11 @@ def _timeseries(panel: Panel) -> timeseries.Panel:
             .sort(common_model.SortOrder.DESCENDING)
         )
         .line_width(1)
-        .fill_opacity(30 if panel.stacked else 8)
+        .fill_opacity(30 if panel.stacked else 0)
         .show_points(common_model.VisibilityMode.NEVER)
     )
+    if panel.decimals == 0:
+        builder = builder.axis_soft_max(1)
     if panel.stacked:
         builder = builder.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL))
     if len(panel.steps) > 1:
@@ -267,35 +272,43 @@ def _table(panel: Panel) -> table.Panel:
     }
     if len(panel.queries) > 1:
         builder = builder.with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
+    if "gpu" in panel.order:  # as text, 10 would come before 2
+        conversion = {"targetField": "gpu", "destinationType": "number"}
+        builder = builder.with_transformation(
+            model.DataTransformerConfig(
+                id_val="convertFieldType", options={"conversions": [conversion], "fields": {}}
+            )
+        )
     builder = builder.with_transformation(
         model.DataTransformerConfig(
             id_val="organize",
             options={
                 "excludeByName": dict.fromkeys(("Time", *panel.hidden), True),
-                "indexByName": {},
+                "indexByName": {name: index for index, name in enumerate(panel.order)},
                 "renameByName": {old: new for old, new in renamed.items() if new},
             },
         )
     )
     if panel.sort:
         builder = builder.sort_by(
-            [common.TableSortByFieldState().display_name(panel.sort.lstrip("-")).desc(panel.sort[0] == "-")]
+            [
+                common.TableSortByFieldState().display_name(name.lstrip("-")).desc(name[0] == "-")
+                for name in panel.sort.split()
+            ]
         )
-    for column in panel.columns:
-        builder = builder.override_by_name(column.name, _column(column))
     return builder
 
 
-def _column(column: Column) -> list[model.DynamicConfigValue]:
+def _column(column: Column, *, in_table: bool) -> list[model.DynamicConfigValue]:
     values: list[tuple[str, Any]] = [("unit", column.unit)]
     if column.decimals is not None:
         values.append(("decimals", column.decimals))
-    if column.width is not None:
+    if in_table:
         values.append(("custom.width", column.width))
     if column.steps:
         values.append(("thresholds", _thresholds(column.steps).build()))
     if column.words:
         values.append(("mappings", [_words(column.words)]))
-    if column.steps or column.words:
+    if in_table and (column.steps or column.words):
         values.append(("custom.cellOptions", {"type": "color-text"}))
     return [model.DynamicConfigValue(id_val=name, value=value) for name, value in values]

@@ -51,12 +51,12 @@ _LINES = Row(
             "Read the lines",
             "How the lines themselves are read.",
             width=24,
-            height=4,
-            content="On the host, or on the central one that collects the journals: "
-            "`citadel logs --since 1h --level "
-            "warning`, `citadel logs --request-id ID` for one request from the gateway to its engine, "
-            "`citadel logs "
-            "--unit gateway --grep TEXT`. `--json` gives every field.",
+            height=3,
+            content="On the host: `citadel logs --since '1 hour ago' --level warning`, "
+            "`citadel logs --unit gateway --grep TEXT`, and `citadel logs --request-id ID` for one request from the gateway to its "
+            "engine. On "
+            "the host that collects the journals, `--host NAME` or `--host '*'` chooses whose. `citadel logs "
+            "patterns` shows which kinds of messages are new; `--json` gives every field.",
         ),
     ),
 )
@@ -76,12 +76,14 @@ _UNITS = Row(
             width=12,
             height=9,
             sort="unit",
+            order=("unit", "host"),
             columns=(
-                Column("unit", width=260),
-                Column("runs", words={0: ("no", "orange"), 1: ("yes", "green")}),
-                Column("failed", words=YES_NO_BAD),
+                Column("unit", width=240),
+                Column("host", width=110),
+                Column("runs", width=70, words={0: ("no", "orange"), 1: ("yes", "green")}),
+                Column("failed", width=70, words=YES_NO_BAD),
                 Column("restarts", decimals=0),
-                Column("for", "s"),
+                Column("for", "s", width=110),
             ),
         ),
         Panel(
@@ -116,11 +118,13 @@ _UNITS = Row(
             ),
             width=12,
             sort="host",
+            order=("host",),
             columns=(
+                Column("host", width=120),
                 Column("reboot", words={0: ("no", "green"), 1: ("required", "orange")}),
-                Column("driver mismatch", words=YES_NO_BAD),
-                Column("blocking findings", decimals=0, steps=NONE_IS_GOOD),
-                Column("configuration changed", "s"),
+                Column("driver mismatch", width=140, words=YES_NO_BAD),
+                Column("blocking findings", width=150, decimals=0, steps=NONE_IS_GOOD),
+                Column("configuration changed", "s", width=190),
             ),
         ),
         Panel(
@@ -139,7 +143,7 @@ _UNITS = Row(
                     "{{certificate}} · {{host}}",
                 ),
             ),
-            unit="d",
+            unit="none",
             width=6,
             high=90,
             decimals=0,
@@ -147,19 +151,19 @@ _UNITS = Row(
         ),
         Panel(
             "bargauge",
-            "Age of backups",
-            "Time since the newest backup of each kind.",
+            "Hours since the last backup",
+            "Age of the newest backup of each kind, in hours.",
             (
                 Query(
-                    f"max by (host, kind) (time() - citadel_backup_last_timestamp_seconds{_H})",
+                    f"max by (host, kind) (time() - citadel_backup_last_timestamp_seconds{_H}) / 3600",
                     "{{kind}} · {{host}}",
                 ),
             ),
-            unit="s",
+            unit="none",
             width=6,
-            high=172800,
+            high=48,
             decimals=1,
-            steps=((None, "green"), (93600, "orange"), (172800, "red")),
+            steps=((None, "green"), (26, "orange"), (48, "red")),
         ),
     ),
 )
@@ -178,11 +182,13 @@ _WATCHING = Row(
             ),
             width=8,
             sort="job",
+            order=("job",),
             columns=(
-                Column("targets", decimals=0),
-                Column("answer", decimals=0),
-                Column("slowest", "s", decimals=2),
-                Column("samples", decimals=0),
+                Column("job", width=120),
+                Column("targets", decimals=0, width=75),
+                Column("answer", decimals=0, width=75),
+                Column("slowest", "s", decimals=2, width=85),
+                Column("samples", decimals=0, width=85),
             ),
         ),
         Panel(

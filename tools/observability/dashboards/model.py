@@ -38,7 +38,7 @@ class Column:
     steps: Steps = ()
     decimals: int | None = None
     words: Words = field(default_factory=dict)
-    width: int | None = None
+    width: int = 95
 
 
 YES_NO_BAD: Words = {0: ("no", "green"), 1: ("yes", "red")}
@@ -61,9 +61,10 @@ class Panel:
     high: float | None = None
     decimals: int | None = None
     stacked: bool = False
-    legend_table: bool = False
     columns: tuple[Column, ...] = ()
     hidden: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+    """Columns of a table that come first, with the labels' names."""
     sort: str = ""
     words: Words = field(default_factory=dict)
     content: str = ""

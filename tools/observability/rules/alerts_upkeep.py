@@ -72,7 +72,7 @@ UPKEEP = Group(
             "{{ $labels.host }}: the backup {{ $labels.kind }} is old",
             "The newest was made {{ $value | humanizeDuration }} ago; it should be within a day.",
             "backup-old",
-            (_EVENTS, "Age of backups"),
+            (_EVENTS, "Hours since the last backup"),
             "10m",
         ),
         Alert(
@@ -82,7 +82,7 @@ UPKEEP = Group(
             "{{ $labels.host }}: the backup {{ $labels.kind }} does not exist",
             "{{ $value }} backups are kept.",
             "backup-old",
-            (_EVENTS, "Age of backups"),
+            (_EVENTS, "Hours since the last backup"),
             "1d",
         ),
     ),
