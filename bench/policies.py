@@ -151,7 +151,7 @@ class _Run:
         self.time.call_at(self.time.now + POLL_S, self.poll)
 
     def _tell(self, backend: BackendState, engine: Engine) -> None:
-        backend.polled_load(EngineLoad(engine.running, len(engine.queue), 0.5))
+        backend.polled_load(EngineLoad(engine.running, len(engine.queue), 0.5), self.time.now)
 
 
 def simulate(

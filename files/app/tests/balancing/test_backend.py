@@ -137,14 +137,14 @@ def test_silence_of_all_requests_is_a_stall() -> None:
 def test_what_an_engine_says_counts() -> None:
     backend = state()
     alone = backend.score(1.0)
-    backend.polled_load(EngineLoad(running=3, waiting=2, kv=0.5))
+    backend.polled_load(EngineLoad(running=3, waiting=2, kv=0.5), 1.0)
     assert (backend.foreign, backend.score(1.0)) == (7.0, 8 * alone)
-    backend.polled_load(EngineLoad(running=0, waiting=0, kv=1.0))
+    backend.polled_load(EngineLoad(running=0, waiting=0, kv=1.0), 1.0)
     assert backend.score(1.0) == pytest.approx(2 * alone)
     mine = [backend.begin(1.0) for _ in range(3)]
-    backend.polled_load(EngineLoad(running=3, waiting=0, kv=0.0))
+    backend.polled_load(EngineLoad(running=3, waiting=0, kv=0.0), 1.0)
     assert backend.foreign == 0.0
-    backend.polled_load(None)
+    backend.polled_load(None, 1.0)
     assert backend.pressure == 1.0
     for attempt in mine:
         attempt.end(Outcome.FINISHED, 2.0)

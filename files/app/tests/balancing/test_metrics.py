@@ -39,7 +39,7 @@ def test_everything_is_there_and_nothing_else() -> None:
     route = balancer.routes["m"]
     attempt = route.take(Wish(sticky="key=k"))
     assert attempt is not None
-    attempt.backend.polled_load(EngineLoad(1, 2, 0.5))
+    attempt.backend.polled_load(EngineLoad(1, 2, 0.5), 1.0)
     other = next(b for b in route.backends if b is not attempt.backend)
     other.begin(time.now).end(Outcome.UNREACHABLE, time.now)
     route.budget.withdraw(time.now)

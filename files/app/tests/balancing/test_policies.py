@@ -51,9 +51,9 @@ def test_least_load_rotates_among_equals_and_sees_all_load() -> None:
     a, b, c = backends = [state(name) for name in "abc"]
     assert chosen(LeastLoad(), backends, 6) == list("abcabc")
     busy = a.begin(1.0)
-    b.polled_load(EngineLoad(running=5, waiting=0, kv=0))
+    b.polled_load(EngineLoad(running=5, waiting=0, kv=0), 1.0)
     assert set(chosen(LeastLoad(), backends, 4)) == {"c"}
-    c.polled_load(EngineLoad(running=0, waiting=3, kv=0))
+    c.polled_load(EngineLoad(running=0, waiting=3, kv=0), 1.0)
     assert set(chosen(LeastLoad(), backends, 4)) == {"a"}
     busy.end(Outcome.FINISHED, 1.0)
     heavy = [state("light", weight=1), state("heavy", weight=3)]
@@ -64,7 +64,7 @@ def test_least_load_rotates_among_equals_and_sees_all_load() -> None:
 
 def test_a_full_cache_weighs() -> None:
     a, b = state("a"), state("b")
-    a.polled_load(EngineLoad(running=0, waiting=0, kv=0.95))
+    a.polled_load(EngineLoad(running=0, waiting=0, kv=0.95), 1.0)
     assert set(chosen(LeastLoad(), [a, b], 3)) == {"b"}
 
 

@@ -74,8 +74,11 @@ def vllm(*lines: str) -> bytes:
                 'vllm:num_requests_waiting{engine="0",model_name="m"} 2.0',
                 'vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 9.0',
                 'vllm:kv_cache_usage_perc{engine="0"} 0.25',
+                'vllm:prompt_tokens_total{engine="0",model_name="m"} 5.0',
+                'vllm:generation_tokens_total{engine="0",model_name="m"} 7.0',
+                'vllm:iteration_tokens_total_bucket{engine="0",le="8.0"} 282.0',
             ),
-            EngineLoad(3, 2, 0.25),
+            EngineLoad(3, 2, 0.25, 12),
         ),
         (
             vllm(
@@ -244,4 +247,49 @@ async def test_what_the_snapshot_drops_is_forgotten() -> None:
 
 def test_a_real_exposition_is_understood() -> None:
     path = Path(__file__).parents[1] / "fixtures" / "vllm-metrics.txt"
-    assert engine_load(path.read_bytes()) == EngineLoad(running=2, waiting=1, kv=0.375)
+    assert engine_load(path.read_bytes()) == EngineLoad(running=2, waiting=1, kv=0.375, tokens=632)
+
+
+async def test_an_engine_that_counts_tokens_is_not_asked_for_more() -> None:
+    """Long prompts, or long answers without streams: nobody gets a byte for minutes, and nothing hangs."""
+    time = FakeTime()
+    backend = state(by=rules(stall_after_s=5))
+    tokens = 0
+
+    def metrics() -> tuple[int, bytes]:
+        nonlocal tokens
+        tokens += 100
+        return 200, vllm("vllm:num_requests_running 8", f"vllm:generation_tokens_total {tokens}")
+
+    engine = Engine(**{"/metrics": metrics, "/v1/completions": TimeoutError()})
+    backend.begin(time.now)
+    probes = prober(engine, time, real_every=0)
+    await ticks(probes, time, [backend], 30)
+    assert ("a", "/v1/completions") not in engine.asked
+    still = f"vllm:generation_tokens_total {tokens}"
+    engine.answers["/metrics"] = (200, vllm("vllm:num_requests_running 8", still))
+    await ticks(probes, time, [backend], 10)
+    assert backend.stalled  # the counters stand still
+
+
+async def test_progress_while_it_is_asked_for_a_token_keeps_it() -> None:
+    time = FakeTime()
+    backend = state(by=rules(stall_after_s=5))
+    count = iter(range(1000))
+    asked = False
+
+    def real() -> Exception:
+        nonlocal asked
+        asked = True
+        return TimeoutError()
+
+    def metrics() -> tuple[int, bytes]:
+        tokens = next(count) if asked else 0  # a long prompt, and then tokens
+        return 200, vllm("vllm:num_requests_running 8", f"vllm:generation_tokens_total {tokens}")
+
+    engine = Engine(**{"/metrics": metrics, "/v1/completions": real})
+    backend.begin(time.now)
+    next(count)
+    await ticks(prober(engine, time, real_every=0), time, [backend], 9)
+    assert asked
+    assert backend.health(time.now) == "up"

@@ -61,11 +61,12 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """What an engine says of itself. `kv` is the share of its cache in use, 0 to 1."""
+    """What an engine says of itself. `kv` is the share of its cache in use, 0 to 1; `tokens` only go up."""
 
     running: float
     waiting: float
     kv: float
+    tokens: float = 0.0
 
 
 class BackendState:
@@ -208,9 +209,11 @@ class BackendState:
 
     # -- probes
 
-    def polled_load(self, load: EngineLoad | None) -> None:
+    def polled_load(self, load: EngineLoad | None, now: float) -> None:
         """What the engine's metrics say; None when they could not be had."""
-        self.polled = load
+        before, self.polled = self.polled, load
+        if load is not None and before is not None and load.tokens > before.tokens:
+            self.heard_at = now  # it works, although nobody may have got a byte of it yet
         if load is None:
             self.foreign, self.pressure = 0.0, 1.0
             return

@@ -26,7 +26,8 @@ _REAL: dict[str, tuple[str, dict[str, object]]] = {
     "score": ("/v1/score", {"text_1": "Hello", "text_2": "Hello"}),
 }
 _SAMPLE = re.compile(
-    rb"^vllm:(num_requests_running|num_requests_waiting|kv_cache_usage_perc|gpu_cache_usage_perc)"
+    rb"^vllm:(num_requests_running|num_requests_waiting|kv_cache_usage_perc|gpu_cache_usage_perc"
+    rb"|prompt_tokens_total|generation_tokens_total)"
     rb"(?:\{[^}\n]*\})?[ \t]+([0-9.eE+-]+)[ \t]*$",
     re.MULTILINE,
 )
@@ -37,6 +38,7 @@ def engine_load(exposition: bytes) -> EngineLoad | None:
     running: list[float] = []
     waiting: list[float] = []
     cache: list[float] = []
+    tokens = 0.0
     for name, text in _SAMPLE.findall(exposition):
         try:
             value = float(text)
@@ -46,12 +48,14 @@ def engine_load(exposition: bytes) -> EngineLoad | None:
             running.append(value)
         elif name == b"num_requests_waiting":
             waiting.append(value)
+        elif name.endswith(b"tokens_total"):
+            tokens += value
         else:
             cache.append(value)
     if not running and not waiting:
         return None
     # One engine may have several schedulers: requests add up, and the fullest cache is the one that hurts.
-    return EngineLoad(sum(running), sum(waiting), max(cache, default=0.0))
+    return EngineLoad(sum(running), sum(waiting), max(cache, default=0.0), tokens)
 
 
 class Prober:
@@ -144,13 +148,15 @@ class Prober:
 
     async def _metrics(self, backend: BackendState) -> None:
         result, body = await self._answer(backend, "metrics", "GET", "/metrics", b"", self._rules.timeout_s)
-        backend.polled_load(engine_load(body) if result == "passed" else None)
+        backend.polled_load(engine_load(body) if result == "passed" else None, self._time())
 
     async def _real(self, backend: BackendState, task: str) -> None:
         path, members = _REAL.get(task, _REAL["generate"])
         body = json.dumps({"model": backend.served_model, **members}).encode()
         heard = backend.heard_at
         result, _ = await self._answer(backend, "real", "POST", path, body, self._rules.real_timeout_s)
+        if result != "passed" and not backend.stalled:
+            await self._metrics(backend)  # perhaps it only has too much to do
         now = self._time()
         if result == "passed":
             backend.real_passed(now)
