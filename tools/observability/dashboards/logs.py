@@ -53,7 +53,8 @@ _LINES = Row(
             width=24,
             height=3,
             content="On the host: `citadel logs --since '1 hour ago' --level warning`, "
-            "`citadel logs --unit gateway --grep TEXT`, and `citadel logs --request-id ID` for one request from the gateway to its "
+            "`citadel logs --unit gateway --grep TEXT`, and `citadel logs --request-id ID` for one request "
+            "from the gateway to its "
             "engine. On "
             "the host that collects the journals, `--host NAME` or `--host '*'` chooses whose. `citadel logs "
             "patterns` shows which kinds of messages are new; `--json` gives every field.",
