@@ -94,6 +94,14 @@ def test_the_exporters_tell_of_gpus_units_and_space(central: Host) -> None:
     assert len(query(central, "citadel_certificate_not_after_timestamp_seconds > time() + 86400")) == 3
 
 
+def test_lines_are_counted_by_unit_and_level(watched: Host, central: Host) -> None:
+    """A unit that first writes long after the exporter has started is counted too."""
+    watched.check_output("systemd-run --quiet --wait --unit citadel-counted echo ERROR: one line")
+    expression = 'citadel_log_messages_total{unit="citadel-counted.service",level="error"}'
+    until(lambda: query(central, expression), 30, "the line is counted")
+    assert [one["value"][1] for one in query(central, expression)] == ["1"]
+
+
 def test_the_series_of_a_host_are_few(central: Host) -> None:
     (found,) = query(central, 'count({job="citadel",host="citadel-watched"})')
     assert int(found["value"][1]) < 400

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from citadel_llm.telemetry.redaction import redact, redact_text
@@ -20,6 +21,7 @@ _BY_PRIORITY = ("critical", "critical", "critical", "error", "warning", "info", 
 # What vLLM and uvicorn write: `(EngineCore pid=12) INFO 01-31 12:00:00 [core.py:1] …`, `INFO:     …`
 _PLAIN_LEVEL = re.compile(r"^(?:\([^)]*\)\s*)?(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b:?\s*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_MACHINE_ID = Path("/etc/machine-id")
 _REMEMBERED = 20_000  # lines: more than are ever under way
 _ENVELOPE = ("event", "message", "msg", "level", "timestamp", "time", "logger", "service")
 
@@ -146,11 +148,14 @@ def walk(units: Sequence[str], where: Range) -> Iterator[Entry]:
 
 
 def follow_levels(patterns: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Unit and level of each new line, at less cost than `follow`. Raises JournalError.
+    """Unit and level of each new line of this machine, at less cost than `follow`. Raises JournalError.
 
-    journalctl itself would leave out units that first write after it was started.
+    Units are told apart here: journalctl would leave out those that first write after it was started. And it
+    is asked for the machine, not for its boot, which a sandbox can hide from it.
     """
     argv = ["--follow", "--lines", "0", "--output-fields", "MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT"]
+    with contextlib.suppress(OSError):
+        argv += ["--merge", f"_MACHINE_ID={_MACHINE_ID.read_text().strip()}"]
     stems = [pattern.partition("*")[0].encode() for pattern in patterns]
     for line in _lines([], argv):
         if not any(stem in line for stem in stems):
