@@ -142,6 +142,32 @@ def test_lock_that_fails_the_health_gate_is_rolled_back(server: Host, client: Op
     assert restored.rc == 0, restored.output[-3000:]
 
 
+def test_engine_that_left_the_inventory_is_ended(server: Host, client: OpenAI) -> None:
+    """What an earlier run left of an engine goes, after the gateway was told; others' files stay."""
+    unit, marker = "citadel-engine@left.service", "# Installed by Citadel (role engine)"
+    idle = "[Service]\\nExecStartPre=\\nExecStart=\\nExecStart=/bin/sleep infinity\\nExecStartPost="
+    folder, engines = f"/etc/systemd/system/{unit}.d", "/opt/citadel/config/engines"
+    server.check_output(
+        f"mkdir {folder} && printf '{marker}\\n{idle}\\n' > {folder}/accelerator.conf"
+        f" && echo '{marker}' > {engines}/left.yaml && echo '{marker}' > {engines}/left.env"
+        f" && echo A=1 > {engines}/other.env"
+        f" && systemctl daemon-reload && systemctl enable --now {unit}"
+    )
+    predicted = playbook("--check", "--diff", book=ENGINE)
+    assert (predicted.rc, predicted.changed) == (0, 1), predicted.output[-3000:]
+    assert f"{unit}: stopped, is no longer wanted" in predicted.output
+    assert server.service(unit).is_running
+    ended = playbook(book=ENGINE)
+    assert (ended.rc, ended.changed) == (0, 1), ended.output[-3000:]
+    assert not server.service(unit).is_running
+    assert not server.service(unit).is_enabled
+    left = server.check_output(f"ls -d /etc/systemd/system/citadel-engine@* {engines}/*").split()
+    assert not [path for path in left if "left" in path]
+    assert f"{engines}/other.env" in left
+    server.check_output(f"rm {engines}/other.env")
+    assert "Paris" in answer(client)
+
+
 def test_model_with_a_flipped_byte_is_refused(server: Host, tmp_path: Path) -> None:
     before = link(server, f"/mnt/nvme0n1/models/{MODEL}/current")
     damaged = tmp_path / "model"
