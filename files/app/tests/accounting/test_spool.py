@@ -37,7 +37,7 @@ def test_events_are_written_in_order_and_files_are_handed_over(
 ) -> None:
     spool = make(max_bytes=10**6)
     for number in range(500):
-        spool.add({"number": number, "text": "ä" * 20})
+        spool.add(json.dumps({"number": number, "text": "ä" * 20}))
     spool.close(60)
     assert [event["number"] for event in events(tmp_path)] == list(range(500))
     assert spool.written == 500
@@ -50,7 +50,7 @@ def test_the_size_is_bounded_and_the_oldest_goes_first(make: Callable[..., Spool
     for batch in range(40):
         spool = make()
         for number in range(20):
-            spool.add({"number": batch * 20 + number, "text": "x" * 100})
+            spool.add(json.dumps({"number": batch * 20 + number, "text": "x" * 100}))
         spool.close(60)
     found = [event["number"] for event in events(tmp_path)]
     assert found == list(range(found[0], 800))
@@ -64,19 +64,19 @@ def test_what_a_crash_left_open_is_completed(make: Callable[..., Spool], tmp_pat
     (directory / "usage-000000000000007.open").write_bytes(b'{"number": 1}\n{"number": 2}\n{"num')
     (directory / "usage-000000000000009.open").write_bytes(b"")
     spool = make()
-    spool.add({"number": 3})
+    spool.add(json.dumps({"number": 3}))
     spool.close(60)
     assert [event["number"] for event in events(tmp_path)] == [1, 2, 3]
 
 
 def test_files_that_a_collector_took_are_not_missed(make: Callable[..., Spool], tmp_path: Path) -> None:
     spool = make()
-    spool.add({"number": 1})
+    spool.add(json.dumps({"number": 1}))
     spool.close(60)
     for path in (tmp_path / "usage").iterdir():
         path.unlink()
     spool = make()
-    spool.add({"number": 2})
+    spool.add(json.dumps({"number": 2}))
     spool.close(60)
     assert [event["number"] for event in events(tmp_path)] == [2]
 
@@ -85,7 +85,7 @@ def test_more_than_may_wait_is_dropped_and_counted(tmp_path: Path) -> None:
     settings = UsageSettings.model_validate(SETTINGS | {"max_waiting": 100})
     spool = Spool(tmp_path / "usage", settings)  # its thread has not begun
     for number in range(150):
-        spool.add({"number": number})
+        spool.add(json.dumps({"number": number}))
     assert spool.dropped["waiting"] == 50
     spool.start()
     spool.close(60)
@@ -101,12 +101,20 @@ def test_a_disk_that_refuses_costs_events_and_nothing_else(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fdatasync", full)
         spool = make()
-        spool.add({"number": 1})
+        spool.add(json.dumps({"number": 1}))
         spool.close(60)
     assert spool.dropped["disk"] == 1
     assert spool.written == 0
     spool = make()
-    spool.add({"number": 2})
+    spool.add(json.dumps({"number": 2}))
     spool.close(60)
     assert spool.written == 1
     assert events(tmp_path)[-1]["number"] == 2
+
+
+def test_half_a_character_costs_itself_and_nothing_else(make: Callable[..., Spool], tmp_path: Path) -> None:
+    spool = make()
+    spool.add('{"user": "\ud800"}')
+    spool.add('{"user": "b"}')
+    spool.close(60)
+    assert [event["user"] for event in events(tmp_path)] == ["?", "b"]

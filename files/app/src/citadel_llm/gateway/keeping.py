@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from json.encoder import encode_basestring as _quote
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +82,8 @@ class Keeping:
         self.spans: SpanExporter | None = None
         if settings.traces.otlp_endpoint is not None:
             self.spans = SpanExporter(settings.traces.otlp_endpoint, "citadel-gateway")
+        self._second = 0
+        self._stamp = ""
         self._saved: dict[str, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
         registry.register(_Metrics(self))
@@ -144,26 +146,26 @@ class Keeping:
             if prompt is None:
                 prompt = exchange.reservation.tokens if exchange.reservation is not None else 0
             self.spool.add(
-                {
-                    "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                    "request_id": exchange.request_id,
-                    "trace_id": exchange.headers.trace.trace.decode(),
-                    "key_id": exchange.key_id,
-                    "user": exchange.user,
-                    "model": exchange.model,
-                    "backend": exchange.backend,
-                    "endpoint": exchange.endpoint,
-                    "status": exchange.status,
-                    "cause": exchange.cause,
-                    "stream": exchange.stream,
-                    "prompt_tokens": prompt,
-                    "completion_tokens": completion,
-                    "estimated": estimated,
-                    "duration_ms": round(exchange.age() * 1000, 3),
-                }
+                f'{{"time":"{self._now()}","request_id":"{exchange.request_id}",'
+                f'"trace_id":"{exchange.headers.trace.trace.decode()}","key_id":{_text(exchange.key_id)},'
+                f'"user":{_text(exchange.user)},"model":{_quote(exchange.model)},'
+                f'"backend":{_text(exchange.backend)},"endpoint":"{exchange.endpoint}",'
+                f'"status":{exchange.status},"cause":{_text(exchange.cause)},'
+                f'"stream":{"true" if exchange.stream else "false"},"prompt_tokens":{prompt},'
+                f'"completion_tokens":{completion},"estimated":{"true" if estimated else "false"},'
+                f'"duration_ms":{exchange.age() * 1000:.3f}}}'
             )
         if self.spans is not None:
             self._trace(self.spans, exchange)
+
+    def _now(self) -> str:
+        """The moment in UTC, to the millisecond."""
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._stamp}.{int((now - second) * 1000):03d}+00:00"
 
     def _trace(self, spans: SpanExporter, exchange: Exchange) -> None:
         ended = time.time_ns()
@@ -218,6 +220,10 @@ class Keeping:
 
     def _keys_path(self, name: str) -> Path | None:
         return self._state_dir / f"jwks-{name}.json" if self._state_dir is not None else None
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else _quote(value)
 
 
 def _save_keys(path: Path, document: bytes, moment: float) -> None:

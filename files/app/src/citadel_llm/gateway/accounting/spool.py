@@ -8,11 +8,10 @@ holds up no request. What a crash left open is completed at the next start.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from typing import Any
 from citadel_llm.schema.gateway_access import UsageSettings
 from citadel_llm.telemetry import get_logger
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 _STEM = "usage-"
 _DONE = ".jsonl"
 _OPEN = ".open"
@@ -39,7 +37,9 @@ class Spool:
         self._directory = directory
         self._settings = settings
         self._clock = clock
-        self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._lines: deque[str] = deque()
+        self._wake = threading.Event()
+        self._ending = False
         self._segment: _Segment | None = None
         self._number = 0
         self._failing = False
@@ -49,46 +49,36 @@ class Spool:
         """Complete what an earlier process left open, and begin."""
         self._thread.start()
 
-    def add(self, event: dict[str, Any]) -> None:
-        """Take an event. It never waits."""
-        if self._queue.qsize() >= self._settings.max_waiting:
+    def add(self, event: str) -> None:
+        """Take an event, a JSON object on one line. It never waits."""
+        waiting = len(self._lines)
+        if waiting >= self._settings.max_waiting:
             self.dropped["waiting"] += 1
-        else:
-            self._queue.put(event)
+            return
+        self._lines.append(event)
+        if waiting == self._settings.max_waiting // 2:
+            self._wake.set()  # otherwise the thread looks by itself: waking it costs more than the event
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what is left, for at most `timeout_s`."""
         if self._thread.is_alive():
-            self._queue.put(None)
+            self._ending = True
+            self._wake.set()
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
         self._guarded(self._recover)
-        going_on = True
-        while going_on:
-            events, going_on = self._next()
-            if events:
-                lines = "".join(_encode(event) + "\n" for event in events).encode()
-                self._guarded(self._write, lines, len(events))
-            self._guarded(self._rotate, not going_on)
-
-    def _next(self) -> tuple[list[dict[str, Any]], bool]:
-        """What has come since the last time; False with it at the end."""
-        deadline = time.monotonic() + self._settings.sync_s
-        events: list[dict[str, Any]] = []
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0 and self._queue.empty():
-                return events, True
-            try:
-                event = self._queue.get(timeout=max(0.0, left))
-            except queue.Empty:
-                return events, True
-            if event is None:
-                return events, False
-            events.append(event)
-            if len(events) >= self._settings.max_waiting:
-                return events, True
+        ending = False
+        while not ending:
+            self._wake.wait(self._settings.sync_s)
+            self._wake.clear()
+            ending = self._ending
+            if self._lines:
+                events = [self._lines.popleft() for _ in range(len(self._lines))]
+                # Half a character cannot be written; a client may have sent one as its user.
+                data = "\n".join([*events, ""]).encode(errors="replace")
+                self._guarded(self._write, data, len(events))
+            self._guarded(self._rotate, ending)
 
     # -- files; only the writing thread comes here
 
