@@ -40,6 +40,7 @@ def test_a_secret_in_a_text_is_masked(text: str) -> None:
     "text",
     [
         "prompt_tokens=12 completion_tokens=3",
+        "bytes_per_token=4.0",
         "max_tokens: 5",
         "http://127.0.0.1:8101/v1/chat/completions",
         "task-citadel-engine restarted",
@@ -58,6 +59,7 @@ def test_members_are_masked_by_name_at_any_depth() -> None:
             "nested": [{"Authorization": SECRET, "api-key": SECRET, "hf_token": SECRET, "cookie": None}],
             "key_id": "team",
             "prompt_tokens": 5,
+            "bytes_per_token": 4.0,
             "text": f"Bearer {SECRET}".encode(),
             "other": ValueError(f"token={SECRET}"),
         }
@@ -65,7 +67,7 @@ def test_members_are_masked_by_name_at_any_depth() -> None:
     assert SECRET not in str(found)
     assert found["password"] == "[redacted]"
     assert found["nested"][0]["cookie"] is None
-    assert (found["key_id"], found["prompt_tokens"]) == ("team", 5)
+    assert (found["key_id"], found["prompt_tokens"], found["bytes_per_token"]) == ("team", 5, 4.0)
 
 
 def test_what_contains_itself_is_no_trap() -> None:

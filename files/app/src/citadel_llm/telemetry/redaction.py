@@ -9,9 +9,10 @@ from typing import Any
 MASK = "[redacted]"
 _MAX_DEPTH = 6
 
-# Names are matched by their last words, so that `prompt_tokens` or `key_id` are left alone.
+# Names are matched by their last words, so that `prompt_tokens` or `key_id` are left alone; what is counted
+# per token is none.
 _SECRET_NAME = re.compile(
-    r"(?:^|[_\-.])(?:password|passwd|passphrase|secret|token|credentials?|cookie|authorization|api[_\-]?key"
+    r"(?<!per)(?:^|[_\-.])(?:password|passwd|passphrase|secret|token|credentials?|cookie|authorization|api[_\-]?key"
     r"|private[_\-]?key|access[_\-]?key)$",
     re.IGNORECASE,
 )
@@ -21,7 +22,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"), MASK),
     (
         re.compile(
-            r"""(\b[\w-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|authorization)["']?\s*[=:]\s*)"""
+            r"""(\b[\w-]*(?:password|passwd|passphrase|secret|(?<!per_)token|api[_-]?key|authorization)["']?\s*[=:]\s*)"""
             r"""(?:"[^"]*"|'[^']*'|(?!\[redacted\]|(?:bearer|basic)\b)[^\s,;&"'}]+)""",
             re.IGNORECASE,
         ),
