@@ -151,7 +151,11 @@ GPU = (
             'gpu_temperature_C{host="a",index="0",uuid="x",devicename="n"}': "50x40",
             'gpu_temperature_C{host="a",index="1",uuid="y",devicename="n"}': "50x10 stale",
         },
-        {'citadel_gpus{host="a"}': "2x40", 'citadel_gpus_on_bus{host="a"}': "2x40"},
+        {
+            'citadel_gpus{host="a"}': "0x40",
+            'citadel_gpus_on_bus{host="a"}': "2x40",
+            'citadel_gpu_driver_mismatch{host="a"}': "1x40",
+        },
         "20m",
         "1",
     ),

@@ -165,9 +165,9 @@ GPU = Group(
         ),
         Alert(
             "GpuLost",
-            "max_over_time(host:gpus:count[1d]) - host:gpus:count > 0 or citadel_gpus_on_bus - "
-            "citadel_gpus > 0 or citadel_gpus_on_bus - "
-            "citadel_gpus > 0",
+            "(max_over_time(host:gpus:count[1d]) - host:gpus:count > 0 or citadel_gpus_on_bus - "
+            "citadel_gpus > 0)"
+            " unless on (host) citadel_gpu_driver_mismatch == 1",
             "critical",
             "{{ $labels.host }}: a GPU is missing",
             "{{ $value }} GPUs fewer than the bus shows or than within the last day. A card that fell off "
