@@ -106,6 +106,7 @@ def test_what_a_request_may_ask_for(endpoint: str, document: dict[str, Any], par
         ({"user": "ann"}, "ann"),
         ({"user": "", "safety_identifier": "bob"}, "bob"),
         ({"metadata": {"user_id": "eve"}}, "eve"),
+        ({"user": "ä\ud800"}, "ä?"),
         ({"user": 5, "metadata": {"user_id": 5}}, None),
         ({"metadata": "x"}, None),
     ],

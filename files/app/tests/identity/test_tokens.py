@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from citadel_llm.gateway.errors import ApiError
 from citadel_llm.gateway.identity.jwks import JwksError, ProviderKeys, parse_jwks
-from citadel_llm.gateway.identity.principal import Principal
-from citadel_llm.gateway.identity.tokens import TokenVerifier, looks_like_token
+from citadel_llm.gateway.identity.principal import Principal, looks_like_token
+from citadel_llm.gateway.identity.tokens import TokenVerifier
 from citadel_llm.schema.gateway_access import TokenIssuer
 
 URL = "https://idp.example/jwks"

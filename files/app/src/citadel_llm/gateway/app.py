@@ -16,8 +16,7 @@ from citadel_llm.gateway.engines import Engines
 from citadel_llm.gateway.envelope import Envelope, read_envelope
 from citadel_llm.gateway.exchange import Exchange
 from citadel_llm.gateway.headers import RequestHeaders, header_lines, read_headers
-from citadel_llm.gateway.identity.principal import Principal
-from citadel_llm.gateway.identity.tokens import looks_like_token
+from citadel_llm.gateway.identity.principal import Principal, looks_like_token
 from citadel_llm.gateway.keeping import Keeping
 from citadel_llm.gateway.limits.estimate import estimate_tokens
 from citadel_llm.gateway.limits.subjects import Reservation, subjects_of
@@ -142,10 +141,11 @@ class Gateway:
         """Find out who asks; the body has not been read yet. Raises ApiError (401, 503)."""
         table = self._table()
         secret = _credential(exchange.headers)
-        verifier = self._keeping.verifier
-        if verifier is None or not looks_like_token(secret):
+        issuers = self._keeping.issuers
+        if issuers is None or not looks_like_token(secret):
             self._identified(exchange, table.keys.find(secret, time.time()), then)
             return
+        verifier = issuers.verifier
         principal = verifier.known(secret)
         if principal is not None:
             self._identified(exchange, principal, then)

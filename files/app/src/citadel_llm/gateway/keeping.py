@@ -13,25 +13,21 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from citadel_llm.gateway.accounting.spans import SpanExporter
 from citadel_llm.gateway.accounting.spool import Spool
-from citadel_llm.gateway.identity.jwks import MAX_BYTES, JwksError, keep_fresh
-from citadel_llm.gateway.identity.tokens import TokenVerifier
 from citadel_llm.gateway.limits.limiter import Limiter
-from citadel_llm.gateway.limits.shared import SharedStore
 from citadel_llm.schema.gateway import GatewaySettings
 from citadel_llm.schema.key_hash import PEPPER_CREDENTIAL, Pepper, PepperError, parse_peppers
-from citadel_llm.telemetry import get_logger
 
 if TYPE_CHECKING:
+    from citadel_llm.gateway.accounting.spans import SpanExporter
     from citadel_llm.gateway.exchange import Exchange
+    from citadel_llm.gateway.identity.issuers import Issuers
+    from citadel_llm.gateway.limits.shared import SharedStore
 
 CLIENT_GONE = "client_gone"
 
 _PASSWORD_CREDENTIAL = "limits_store_password"  # noqa: S105 (the name of a file)
-_KEYS_EVERY_S = 0.5
 _PREFIX = "citadel_gateway"
-_log = get_logger("citadel.gateway")
 
 
 class CredentialError(Exception):
@@ -70,12 +66,8 @@ class Keeping:
     def __init__(self, settings: GatewaySettings, registry: CollectorRegistry) -> None:
         """Raises CredentialError."""
         self._settings = settings
-        self._state_dir = settings.state_dir
-        limits, store = settings.limits, None
-        if limits.store_url is not None:
-            store = SharedStore(limits, read_credential(_PASSWORD_CREDENTIAL))
-        self.limiter = Limiter(limits, store=store, state_dir=settings.state_dir)
-        self.verifier = TokenVerifier(settings.issuers, fetch) if settings.issuers else None
+        self.limiter = Limiter(settings.limits, store=_store(settings), state_dir=settings.state_dir)
+        self.issuers = _issuers(settings)
         self.spool: Spool | None = None
         if settings.usage.spool and settings.state_dir is not None:
             self.spool = Spool(settings.state_dir / "usage", settings.usage)
@@ -94,19 +86,12 @@ class Keeping:
             self.spool.start()
         if self.spans is not None:
             self.spans.start()
-        if self.verifier is not None:
-            providers = [keys for _, keys in self.verifier.providers.values()]
-            await asyncio.to_thread(self._adopt_keys)
-            self._tasks.append(asyncio.create_task(keep_fresh(providers, _KEYS_EVERY_S)))
-            self._tasks.append(asyncio.create_task(self._save_keys_for_ever()))
+        if self.issuers is not None:
+            await self.issuers.start()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self.verifier is not None:
-            for _, keys in self.verifier.providers.values():
-                await keys.close()
+        if self.issuers is not None:
+            await self.issuers.close()
         await self.limiter.close()
         for writer in (self.spool, self.spans):
             if writer is not None:
@@ -190,51 +175,36 @@ class Keeping:
             failed=exchange.status >= 500 or exchange.cause == "backend_lost",
         )
 
-    # -- public keys of issuers, through a restart
 
-    def _adopt_keys(self) -> None:
-        assert self.verifier is not None
-        for issuer, keys in self.verifier.providers.values():
-            path = self._keys_path(issuer.name)
-            if path is None:
-                return
-            try:
-                age = time.time() - path.stat().st_mtime
-                keys.adopt(path.read_bytes()[: MAX_BYTES + 1], max(0.0, age))
-            except FileNotFoundError:
-                continue
-            except (OSError, JwksError) as error:
-                _log.warning("saved public keys cannot be used", path=str(path), reason=str(error))
+# What few gateways have is imported when it is asked for: these libraries would double the time to start.
 
-    async def _save_keys_for_ever(self) -> None:
-        assert self.verifier is not None
-        while True:
-            for issuer, keys in self.verifier.providers.values():
-                path = self._keys_path(issuer.name)
-                moment = time.time() - keys.age
-                # The two clocks drift; a fetch moves the moment by much more.
-                if path is not None and moment - self._saved.get(issuer.name, 0.0) > 1:
-                    self._saved[issuer.name] = moment
-                    await asyncio.to_thread(_save_keys, path, keys.document, moment)
-            await asyncio.sleep(_KEYS_EVERY_S)
 
-    def _keys_path(self, name: str) -> Path | None:
-        return self._state_dir / f"jwks-{name}.json" if self._state_dir is not None else None
+def _store(settings: GatewaySettings) -> SharedStore | None:
+    if settings.limits.store_url is None:
+        return None
+    from citadel_llm.gateway.limits.shared import SharedStore
+
+    return SharedStore(settings.limits, read_credential(_PASSWORD_CREDENTIAL))
+
+
+def _issuers(settings: GatewaySettings) -> Issuers | None:
+    if not settings.issuers:
+        return None
+    from citadel_llm.gateway.identity.issuers import Issuers
+
+    return Issuers(settings.issuers, settings.state_dir)
+
+
+def _spans(settings: GatewaySettings) -> SpanExporter | None:
+    if settings.traces.otlp_endpoint is None:
+        return None
+    from citadel_llm.gateway.accounting.spans import SpanExporter
+
+    return SpanExporter(settings.traces.otlp_endpoint, "citadel-gateway")
 
 
 def _text(value: str | None) -> str:
     return "null" if value is None else _quote(value)
-
-
-def _save_keys(path: Path, document: bytes, moment: float) -> None:
-    """Write a file that is as old as the keys in it."""
-    temporary = path.with_suffix(".new")
-    try:
-        temporary.write_bytes(document)
-        os.utime(temporary, (moment, moment))
-        temporary.replace(path)
-    except OSError as error:
-        _log.warning("public keys cannot be saved", path=str(path), reason=str(error))
 
 
 class _Metrics:
@@ -270,22 +240,8 @@ class _Metrics:
         if keeping.spans is not None:
             yield _count("spans_sent", "Spans that the collector took.", keeping.spans.sent)
             yield _count("spans_dropped", "Spans that were lost.", keeping.spans.dropped)
-        if keeping.verifier is not None:
-            yield from _provider_metrics(keeping.verifier)
-
-
-def _provider_metrics(verifier: TokenVerifier) -> Iterator[Metric]:
-    age = GaugeMetricFamily(
-        f"{_PREFIX}_issuer_keys_age_seconds", "Time since an issuer's keys were fetched.", labels=["issuer"]
-    )
-    failures = CounterMetricFamily(
-        f"{_PREFIX}_issuer_keys_failures", "Failed attempts to fetch an issuer's keys.", labels=["issuer"]
-    )
-    for issuer, keys in verifier.providers.values():
-        age.add_metric([issuer.name], keys.age)
-        failures.add_metric([issuer.name], keys.failures)
-    yield age
-    yield failures
+        if keeping.issuers is not None:
+            yield from keeping.issuers.metrics(_PREFIX)
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:
@@ -294,21 +250,3 @@ def _gauge(name: str, documentation: str, value: float) -> Metric:
 
 def _count(name: str, documentation: str, value: float) -> Metric:
     return CounterMetricFamily(f"{_PREFIX}_{name}", documentation, value=value)
-
-
-async def fetch(url: str) -> bytes:
-    """A document from an identity provider. Raises OSError."""
-    # Few gateways have issuers, and the library takes a quarter of a second to import.
-    import aiohttp
-
-    timeout = aiohttp.ClientTimeout(total=30)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(url, allow_redirects=False) as response,
-        ):
-            if response.status != 200:
-                raise OSError(f"HTTP {response.status}")
-            return await response.content.read(MAX_BYTES + 1)
-    except aiohttp.ClientError as error:
-        raise OSError(str(error) or type(error).__name__) from error

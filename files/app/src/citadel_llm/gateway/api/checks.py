@@ -48,13 +48,18 @@ def user_of(document: Mapping[str, Any]) -> str | None:
     for name in ("user", "safety_identifier"):
         value = document.get(name)
         if isinstance(value, str) and value:
-            return value
+            return encodable(value)
     metadata = document.get("metadata")
     if isinstance(metadata, dict):
         value = metadata.get("user_id")
         if isinstance(value, str) and value:
-            return value
+            return encodable(value)
     return None
+
+
+def encodable(text: str) -> str:
+    """A text that has a form in bytes: JSON can spell halves of characters, which have none."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _check(document: Mapping[str, Any], name: str, most: int, code: str) -> None:

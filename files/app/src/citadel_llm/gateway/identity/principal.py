@@ -64,6 +64,11 @@ class Principal:
             raise forbidden(f"This key may not use the model {asked!r}.", "model_not_allowed", param="model")
 
 
+def looks_like_token(secret: bytes) -> bool:
+    """Whether a credential has the form of a signed token: three parts, the first a JSON object."""
+    return secret.startswith(b"eyJ") and secret.count(b".") == 2
+
+
 def forbidden(message: str, code: str, *, param: str | None = None) -> ApiError:
     return ApiError(403, message, cause="forbidden", type_="permission_error", code=code, param=param)
 

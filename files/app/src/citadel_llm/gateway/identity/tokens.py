@@ -39,11 +39,6 @@ class _Verified(NamedTuple):
     principal: Principal
 
 
-def looks_like_token(secret: bytes) -> bool:
-    """Whether a credential has the form of a signed token: three parts, the first a JSON object."""
-    return secret.startswith(b"eyJ") and secret.count(b".") == 2
-
-
 class TokenVerifier:
     """Verifies tokens, and remembers what it verified for as long as the keys stay the same."""
 
@@ -152,7 +147,8 @@ class TokenVerifier:
             if len(self._rules) >= _MAX_VERIFIED:
                 self._rules.clear()
             rules = self._rules[identity] = Rules(access)
-        return Principal(f"{issuer.name}:{user}", rules, user)
+        name = user.encode("utf-8", "replace").decode()
+        return Principal(f"{issuer.name}:{name}", rules, name)
 
     def _remember(self, token: bytes, verified: _Verified) -> None:
         while len(self._verified) >= _MAX_VERIFIED:

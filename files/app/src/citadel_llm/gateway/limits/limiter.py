@@ -6,14 +6,17 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from citadel_llm.gateway.limits.answers import limit_error
 from citadel_llm.gateway.limits.local import LocalLimiter
-from citadel_llm.gateway.limits.shared import SharedStore
 from citadel_llm.gateway.limits.state import load_counts, save_counts
 from citadel_llm.gateway.limits.subjects import Reservation, Subject
 from citadel_llm.schema.gateway_access import LimitSettings
 from citadel_llm.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from citadel_llm.gateway.limits.shared import SharedStore
 
 STATE_FILE = "limits.json"
 _NONE: tuple[Subject, ...] = ()
