@@ -266,6 +266,7 @@ class Relay:
         if data:
             exchange.tail.add(data)
         self._leave(Outcome.FAILED if status in _CANNOT else Outcome.FINISHED)
+        self._wish.abandon = None  # it leads back here, and only the collector would free what hangs on it
         exchange.end(data)
 
     def _start(self) -> None:
@@ -356,6 +357,7 @@ class Relay:
     def abandon(self, cause: str) -> None:  # noqa: ARG002 (it says nothing about the back end)
         if self._attempt is not None:
             self._leave(Outcome.CANCELLED)
+            self._wish.abandon = None
 
     def on_pause(self) -> None:
         if self._connection is not None:
