@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import citadel_llm
+from citadel_llm.gateway.accounting.tokens import Tail
 from citadel_llm.gateway.envelope import read_envelope
 from citadel_llm.gateway.errors import ApiError
-from citadel_llm.gateway.accounting.tokens import Tail
 
 SOURCE = Path(citadel_llm.__file__).parent
 ALLOWED = {"gateway": {"gateway", "telemetry", "schema"}, "schema": {"schema"}, "telemetry": {"telemetry"}}
