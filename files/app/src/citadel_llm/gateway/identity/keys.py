@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 from citadel_llm.gateway.errors import invalid_key
 from citadel_llm.gateway.identity.principal import Principal, Rules
+from citadel_llm.schema.access import Access
 from citadel_llm.schema.key_hash import Pepper, pepper_name
 from citadel_llm.schema.snapshot import KEY_PREFIX_LENGTH, Key, SnapshotError
 
 _WRONG = "Incorrect API key provided. Send a key that this server issued, as 'Authorization: Bearer KEY'."
+_ACCESS = set(Access.model_fields)
 _NO_DIGEST = bytes(hashlib.sha256().digest_size)
 
 
@@ -87,9 +89,8 @@ class KeyTable:
 
     def _shared_rules(self, key: Key) -> Rules:
         """Most of many keys may do the same, and share what is compiled."""
-        access = key.access()
-        identity = access.model_dump_json()
+        identity = key.model_dump_json(include=_ACCESS, exclude_defaults=True)
         found = self._rules.get(identity)
         if found is None:
-            found = self._rules[identity] = Rules(access)
+            found = self._rules[identity] = Rules(key.access())
         return found
