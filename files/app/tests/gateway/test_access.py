@@ -356,3 +356,30 @@ async def test_clients_understand_a_used_up_quota(tmp_path: Path, engine: MockEn
             await claude.messages.create(max_tokens=5, **CHAT)
         # They were told not to repeat it.
         assert 'endpoint="chat_completions",model="org/smol"} 1.0' in await gateway.metrics()
+
+
+async def test_spans_go_to_the_collector(tmp_path: Path, engine: MockEngine) -> None:
+    found: list[Any] = []
+
+    async def collect(request: web.Request) -> web.Response:
+        found.append(await request.json())
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_post("/v1/traces", collect)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    traces = {"otlp_endpoint": f"http://127.0.0.1:{runner.addresses[0][1]}/v1/traces"}
+    try:
+        async with running(tmp_path, [model_of(engine)], traces=traces) as gateway:
+            await ask(gateway, gateway.key)
+            passed = engine.requests[0].values("traceparent")[0].split("-")
+    finally:
+        await runner.cleanup()
+    (span,) = found[0]["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    assert [span["traceId"], span["spanId"]] == passed[1:3]
+    attributes = {item["key"]: item["value"] for item in span["attributes"]}
+    assert span["name"] == "POST chat_completions"
+    assert attributes["gen_ai.request.model"] == {"stringValue": MODEL}
+    assert attributes["gen_ai.usage.output_tokens"] == {"intValue": "2"}
