@@ -52,6 +52,7 @@ READING = (
 )
 SMALL_HOSTS = (
     Step("preflight on real hosts", ("molecule", "test", "-s", "preflight"), needs=BASE_IMAGES),
+    Step("monitoring on real hosts", ("molecule", "test", "-s", "monitoring"), needs=BASE_IMAGES),
     Step("modules on a real host", ("molecule", "test", "-s", "modules"), needs=BASE_IMAGES),
     Step("lab and tarball", (*PYTEST, "-m", "lab", "lab/tests", "tests"), needs=BASE_IMAGES),
 )
