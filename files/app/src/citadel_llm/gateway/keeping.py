@@ -71,13 +71,9 @@ class Keeping:
         self.spool: Spool | None = None
         if settings.usage.spool and settings.state_dir is not None:
             self.spool = Spool(settings.state_dir / "usage", settings.usage)
-        self.spans: SpanExporter | None = None
-        if settings.traces.otlp_endpoint is not None:
-            self.spans = SpanExporter(settings.traces.otlp_endpoint, "citadel-gateway")
+        self.spans = _spans(settings)
         self._second = 0
         self._stamp = ""
-        self._saved: dict[str, float] = {}
-        self._tasks: list[asyncio.Task[None]] = []
         registry.register(_Metrics(self))
 
     async def start(self) -> None:
