@@ -12,7 +12,8 @@ LOCKS := $(COLLECTION)/roles/python_env/files/stacks
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 LAB := $(SUDO) $(PYTHON) -m lab
 BIN := .venv/bin
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+PROGRAMS := build/programs
+export PATH := $(CURDIR)/$(BIN):$(PATH):$(CURDIR)/$(PROGRAMS)/usr/bin
 export SOURCE_DATE_EPOCH := 1767225600
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
@@ -52,11 +53,11 @@ down:
 	$(LAB) down $(HOST)
 
 ## test: install what is needed and run everything (about 20 minutes on two cores)
-test: build
+test: build $(PROGRAMS)
 	$(BIN)/python -m tools.run_tests
 
 ## test-quick: linters, types and unit tests, under two minutes
-test-quick: build
+test-quick: build $(PROGRAMS)
 	$(BIN)/python -m tools.run_tests --quick
 
 ## bench: measure, and write docs/benchmarks.md
@@ -92,13 +93,22 @@ packages:
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
 	command -v openssl >/dev/null || missing="$$missing openssl"; \
 	command -v dbus-daemon >/dev/null || missing="$$missing dbus"; \
-	if ! command -v promtool >/dev/null; then missing="$$missing prometheus"; \
-	  [ -e /etc/systemd/system/prometheus.service ] || $(SUDO) ln -s /dev/null /etc/systemd/system/prometheus.service; fi; \
+	for library in libatomic1 libjemalloc2 liblzf1; do \
+	  dpkg -s $$library >/dev/null 2>&1 || missing="$$missing $$library"; done; \
 	if [ -n "$${missing//[[:space:]]/}" ]; then \
 	  echo "== Installing the distribution's packages:" $$missing; \
 	  $(SUDO) apt-get update -qq; \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
+
+# Servers that tests start themselves. Unpacked rather than installed, so that none runs as a service.
+$(PROGRAMS): | packages
+	@echo "== Unpacking Prometheus and Redis"
+	@rm -rf $@.part && mkdir -p $@.part
+	@cd $@.part && { apt-get download -qq prometheus redis-server redis-tools 2>/dev/null \
+	  || { $(SUDO) apt-get update -qq && apt-get download -qq prometheus redis-server redis-tools; }; } \
+	  && for package in *.deb; do dpkg-deb -x "$$package" .; done && rm *.deb
+	@mv $@.part $@
 
 $(STAMP): | packages
 	@echo "== Installing the tools (.venv)"

@@ -22,7 +22,7 @@ from tools.observability.promql import metric_names
 from tools.observability.rules import Record, records
 from tools.observability.simulation import Host, write
 
-MISSING = "install it with: apt-get install --no-install-recommends prometheus (or: make packages)"
+MISSING = "run the tests with make, which unpacks it"
 _START_S = 60.0
 
 
