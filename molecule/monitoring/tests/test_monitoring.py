@@ -161,7 +161,7 @@ def test_no_certificate_and_a_wrong_one_are_refused(central: Host, address: str,
 
 
 def test_a_request_is_found_by_its_id_with_the_engines_line(central: Host) -> None:
-    command = f"citadel logs --host {WATCHED} --request-id {REQUEST} --json"
+    command = f"citadel logs --host {WATCHED} --request-id {REQUEST} --since=-10min --json"
     until(lambda: len(central.run(command).stdout.splitlines()) >= 2, 30, "both lines arrive")
     lines = [json.loads(line) for line in central.check_output(command).splitlines()]
     assert {line["unit"] for line in lines} == {"citadel-engine@stand-in.service", "citadel-gateway.service"}

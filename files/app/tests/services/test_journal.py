@@ -164,3 +164,9 @@ def test_levels_are_followed(fake_journal: FakeJournal) -> None:
     fake_journal.add("citadel-gateway.service is spoken of", unit="ssh.service")
     found = list(journal.follow_levels(UNITS))
     assert found == [("citadel-gateway.service", "error"), ("citadel-engine@a.service", "info")]
+
+
+def test_journalctl_looks_for_a_request_itself(fake_journal: FakeJournal) -> None:
+    fake_journal.add(ours("request", request_id="req-1.a"))
+    assert messages(Filter(request_id="req-1.a")) == ["request"]
+    assert fake_journal.argv[-3:] == ["--case-sensitive=yes", "--grep", r"req\-1\.a"]
