@@ -108,6 +108,8 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
             self._transport.write(head % len(body) + body)
+            if not self._parser.should_keep_alive():
+                self._transport.close()
 
     def _frame(self) -> None:
         if self._transport is None:

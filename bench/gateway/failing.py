@@ -21,7 +21,7 @@ from bench.gateway.processes import Running
 CLIENTS = 32
 BEFORE_S, AFTER_S = 1.0, 2.0
 _ENGINE_S = 0.02
-ABORTS = 8
+ABORTS = 5
 _ABORT_ENGINE_S = 1.0
 _PATIENCE_S = 1.4
 

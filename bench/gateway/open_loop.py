@@ -14,7 +14,7 @@ from bench.gateway.measuring import engine, on_other_core, percentile, rounds, s
 DELAY_S = 0.06
 RATE, SLOW_RATE = 600, 30
 SECONDS = 3.0
-ROUNDS = 2
+ROUNDS = 1
 
 
 @dataclass

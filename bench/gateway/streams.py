@@ -15,7 +15,7 @@ from bench.gateway.measuring import engine, on_other_core, percentile, rounds, s
 STREAMS, SLOW_STREAMS = 100, 10
 MANY = 2_000
 MANY_NAMES = (OURS, "vllm-router", "nginx")
-ROUNDS = 2
+ROUNDS = 1
 _RAMP_S = 1.0
 _MANY_TEXT = f"""{MANY:,} streams are more than this engine and these clients can keep to 20 ms on one core;
 what counts is that no frame is lost."""
