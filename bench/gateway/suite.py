@@ -52,7 +52,7 @@ def measure() -> list[str]:
 
 INTRODUCTION = f"""Each proxy has one core to itself; engine and clients share the other one. They take turns:
 {closed.ROUNDS} rounds in T1, {open_loop.ROUNDS} in T2 and T3; LiteLLM is in the first round only. All but
-nginx come from locks with hashes, on the distribution's Python: LiteLLM 1.104.5, vllm-router 0.1.17. T4 is the part
-*The gateway for long*."""
+nginx come from locks with hashes, on the distribution's Python: LiteLLM 1.104.5, vllm-router 0.1.17. T4 is
+the part *The gateway for long*."""
 
 BENCHMARKS = {"gateway": Benchmark("The gateway beside other proxies", INTRODUCTION, measure)}
