@@ -313,6 +313,7 @@ class Relay:
             self._engines.failed(self._attempt.backend, failure, reason)
         if self._started:
             self._leave(Outcome.BROKEN)
+            self._wish.abandon = None
             raise errors.backend_lost(retry_after_s)
         if failure == "unreachable":
             self._wish.avoid.add(self._leave(Outcome.UNREACHABLE))

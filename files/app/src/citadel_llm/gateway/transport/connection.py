@@ -114,7 +114,8 @@ class ClientConnection(asyncio.Protocol):
         if self._address is not None:
             self._server.closed(self, self._address)
         if current is not None and current.handler is not None:
-            current.handler.on_disconnect()
+            handler, current.handler = current.handler, None  # they hold each other
+            handler.on_disconnect()
 
     def eof_received(self) -> bool:
         return False  # nobody will read an answer: the transport is closed, and `connection_lost` follows
@@ -365,6 +366,8 @@ class ClientConnection(asyncio.Protocol):
 
     def cut(self, *, framed: bool) -> None:
         """Close in the middle of an answer. A client sees the missing end if the answer is `framed`."""
+        if self._current is not None:
+            self._current.handler = None
         self._current = None
         if framed:
             self._close(lingering=False)
