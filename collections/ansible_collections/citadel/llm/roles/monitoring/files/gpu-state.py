@@ -11,6 +11,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from ansible_collections.citadel.llm.plugins.module_utils import _gpu_info  # noqa: E402
+from ansible_collections.citadel.llm.plugins.module_utils import _gpu_info
 
 json.dump(_gpu_info.gather(_gpu_info.Request(timeout=15.0)), sys.stdout)
