@@ -93,6 +93,7 @@ packages:
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
 	command -v openssl >/dev/null || missing="$$missing openssl"; \
 	command -v dbus-daemon >/dev/null || missing="$$missing dbus"; \
+	command -v gcc >/dev/null || missing="$$missing gcc libc6-dev"; \
 	for library in libatomic1 libjemalloc2 liblzf1; do \
 	  dpkg -s $$library >/dev/null 2>&1 || missing="$$missing $$library"; done; \
 	if [ -n "$${missing//[[:space:]]/}" ]; then \

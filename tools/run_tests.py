@@ -42,10 +42,11 @@ QUICK = (
     Step("lint", ("ruff", "check", ".")),
     Step("types", ("mypy",)),
     Step("yaml", ("yamllint", "--strict", ".")),
-    Step("unit tests", (*PYTEST, "-m", "not lab", "-n", "2")),
+    Step("unit tests", (*PYTEST, "-m", "not lab and not slow", "-n", "2")),
 )
 BASE_IMAGES = Step("base images", (PYTHON, "-m", "lab", "base", "bookworm", "trixie"))
 READING = (
+    Step("slow unit tests", (*PYTEST, "-m", "slow and not lab")),
     Step("ansible-lint", ("ansible-lint", "--offline", "-q")),
     Step("ansible-test units", (PYTHON, "-m", "tools.ansible_test", "units")),
     Step("ansible-test sanity", (PYTHON, "-m", "tools.ansible_test", "sanity")),

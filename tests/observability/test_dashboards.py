@@ -20,6 +20,8 @@ from tools.observability.prometheus import Prometheus, PrometheusError
 from tools.observability.promql import metric_names
 from tools.observability.rules import records
 
+pytestmark = pytest.mark.slow
+
 BY_UID = {board.uid: board for board in BOARDS}
 NAMES = sorted(BY_UID)
 

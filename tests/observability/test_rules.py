@@ -20,6 +20,8 @@ from tools.observability.prometheus import PrometheusError, promtool
 from tools.observability.promql import metric_names
 from tools.observability.rules import alerts, records, rules
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 ALERTS = {alert.name: alert for alert in alerts()}
 

@@ -15,6 +15,8 @@ from tools.observability.prometheus import Prometheus
 from tools.observability.promql import metric_names
 from tools.observability.rules import alerts, records
 
+pytestmark = pytest.mark.slow
+
 PAGES = sorted((Path(__file__).resolve().parents[2] / "docs/runbooks").glob("*.md"))
 PROGRAMS = {
     "amtool",

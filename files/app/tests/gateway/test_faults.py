@@ -15,6 +15,8 @@ from files.app.tests.gateway.faults import Fault, Results, load
 from files.app.tests.gateway.harness import MODEL, model_of, running, until
 from files.app.tests.gateway.mock_engine import MockEngine
 
+pytestmark = pytest.mark.slow
+
 MakeEngine = Callable[[], Awaitable[MockEngine]]
 CLIENTS, REQUESTS = 16, 8
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,8 @@ from citadel_llm.gateway.transport.connection import ClientConnection
 from citadel_llm.gateway.transport.limits import Limits
 from citadel_llm.gateway.transport.server import HttpServer
 from files.app.tests.transport.conftest import Recorder
+
+pytestmark = pytest.mark.slow
 
 FRAGMENTS = [
     b"GET ", b"POST ", b"HEAD ", b"CONNECT ", b"/a", b"http://x/", b"*", b" HTTP/1.1", b" HTTP/1.0", b"\r\n",
