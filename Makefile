@@ -52,7 +52,7 @@ logs:
 down:
 	$(LAB) down $(HOST)
 
-## test: install what is needed and run everything (about 20 minutes on two cores)
+## test: install what is needed and run everything (about half an hour on two cores)
 test: build $(PROGRAMS)
 	$(BIN)/python -m tools.run_tests
 
