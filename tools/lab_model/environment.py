@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +9,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from requirements.lock import pip_setting
 
 # Where PyTorch publishes the builds that PyPI does not have.
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -37,14 +37,7 @@ def find_uv() -> str:
 
 def find_links() -> list[str]:
     """The find-links places of pip on this machine: its environment variable, else its configuration."""
-    if value := os.environ.get("PIP_FIND_LINKS"):
-        return value.split()
-    pip = shutil.which("pip3") or shutil.which("pip")
-    if pip is None:
-        return []
-    listed = subprocess.run([pip, "config", "list"], capture_output=True, text=True, check=False).stdout
-    values = re.findall(r"^(?:global|user|site|install)\.find-links='(.*)'$", listed, re.MULTILINE)
-    return list(dict.fromkeys(word for value in values for word in value.replace("\\n", " ").split()))
+    return pip_setting("find-links")
 
 
 def package_sources(places: Sequence[str]) -> list[str]:
