@@ -7,6 +7,7 @@ Two lanes run side by side, because the first slice mostly waits for its engine.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -35,6 +36,7 @@ class Result:
     step: Step
     passed: bool
     seconds: float
+    output: str
 
 
 LINTERS = (
@@ -73,6 +75,9 @@ SLICE = (
     Step("first slice on a real host", ("molecule", "test", "-s", "default")),
 )
 
+FAILURE = re.compile(r"^(\x1b\[[0-9;]*m)*(FAILED\b|ERROR\b|E  +\S|fatal: |\[ERROR\]|CRITICAL )")
+"""Lines of pytest, Ansible and Molecule that say what failed and why."""
+
 printing = threading.Lock()
 ended = {BASE_IMAGES: threading.Event()}
 """Set when a step that another one needs has ended, well or not."""
@@ -98,7 +103,7 @@ def run(step: Step) -> Result:
     passed = process.returncode == 0
     shown = output if not passed else "\n".join(output.splitlines()[-3:])
     say(f"{shown}\n== {step.name}: {'passed' if passed else 'FAILED'} in {seconds:.0f} s")
-    return Result(step, passed, seconds)
+    return Result(step, passed, seconds, output)
 
 
 def wait(step: Step, process: subprocess.Popen[str], started: float) -> str:
@@ -121,18 +126,29 @@ def run_lane(steps: tuple[Step, ...]) -> list[Result]:
     return results
 
 
+def summary(results: list[Result], seconds: float) -> str:
+    """The steps with their times; what failed stands last, where a log cut to its end still shows it."""
+    failed = [result for result in results if not result.passed]
+    lines = ["", "== Summary"]
+    lines += [
+        f"   {'passed' if result.passed else 'FAILED'}  {result.seconds:6.0f} s  {result.step.name}"
+        for result in results
+    ]
+    lines += [f"   in all  {seconds:6.0f} s", f"{len(results) - len(failed)} passed, {len(failed)} failed"]
+    for result in failed:
+        printed = result.output.splitlines()
+        lines += ["", f"== {result.step.name} failed:"]
+        lines += [line for line in printed if FAILURE.search(line)][-20:] or printed[-10:]
+    return "\n".join(lines)
+
+
 def main() -> None:
     started = time.monotonic()
     lanes = (QUICK,) if "--quick" in sys.argv[1:] else (READING + SMALL_HOSTS, SLICE)
     with ThreadPoolExecutor(len(lanes)) as pool:
         results = [result for lane in pool.map(run_lane, lanes) for result in lane]
-    failed = [result.step.name for result in results if not result.passed]
-    print("\n== Summary")
-    for result in results:
-        print(f"   {'passed' if result.passed else 'FAILED'}  {result.seconds:6.0f} s  {result.step.name}")
-    print(f"   in all  {time.monotonic() - started:6.0f} s")
-    print(f"{len(results) - len(failed)} passed, {len(failed)} failed")
-    sys.exit(1 if failed else 0)
+    print(summary(results, time.monotonic() - started))
+    sys.exit(0 if all(result.passed for result in results) else 1)
 
 
 if __name__ == "__main__":
