@@ -16,15 +16,16 @@ import psutil
 
 from bench.page import ROOT, Benchmark
 from bench.provisioning import BIN, run, spread
+from lab.paths import State
 
 HOSTS = tuple(f"citadel-bench-{number}" for number in range(1, 9))
-STATE = Path(os.environ.get("CITADEL_LAB_STATE", "/var/lib/citadel-lab"))
+STATE = State.from_environment()
 ROUNDS = 5
 LAB = (sys.executable, "-m", "lab")
 CONNECTION = {
     "ansible_user": "root",
-    "ansible_ssh_private_key_file": str(STATE / "id_ed25519"),
-    "ansible_ssh_common_args": f"-o UserKnownHostsFile={STATE}/known_hosts -o StrictHostKeyChecking=yes",
+    "ansible_ssh_private_key_file": str(STATE.key),
+    "ansible_ssh_common_args": f"-o UserKnownHostsFile={STATE.known_hosts} -o StrictHostKeyChecking=yes",
 }
 # Something to do in every section; nothing stops, for these hosts have no GPU.
 EXPECTED: dict[str, Any] = {
@@ -76,7 +77,7 @@ def _commands(directory: Path) -> dict[tuple[str, int], list[str]]:
     """The runs, by what is run and on how many hosts."""
     setup = directory / "setup.yml"
     setup.write_text(json.dumps(SETUP))
-    addresses = {name: (STATE / "hosts" / name / "ip").read_text().strip() for name in HOSTS}
+    addresses = {name: (STATE.host(name).directory / "ip").read_text().strip() for name in HOSTS}
     commands = {}
     for count in (1, len(HOSTS)):
         hosts = {name: {"ansible_host": addresses[name]} for name in HOSTS[:count]}

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from lab.paths import State
+
 pytestmark = pytest.mark.lab
 
 ROOT = Path(__file__).resolve().parents[1]
-STATE = Path(os.environ.get("CITADEL_LAB_STATE", "/var/lib/citadel-lab"))
+STATE = State.from_environment()
 HOST, ADDRESS = "citadel-tarball", "10.213.77.22"
 BIN = Path(sys.executable).parent
 
@@ -54,8 +56,8 @@ def test_tarball_provisions_a_host_without_the_repository(tarball: Path, trixie:
         "LANG": "C.UTF-8",
         "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"),
         "ANSIBLE_INJECT_FACT_VARS": "false",
-        "ANSIBLE_SSH_COMMON_ARGS": f"-o UserKnownHostsFile={STATE}/known_hosts -o IdentitiesOnly=yes",
-        "ANSIBLE_PRIVATE_KEY_FILE": str(STATE / "id_ed25519"),
+        "ANSIBLE_SSH_COMMON_ARGS": f"-o UserKnownHostsFile={STATE.known_hosts} -o IdentitiesOnly=yes",
+        "ANSIBLE_PRIVATE_KEY_FILE": str(STATE.key),
         "ANSIBLE_REMOTE_USER": "root",
         "ANSIBLE_PIPELINING": "true",
     }

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from requirements.lock import pip_setting
+from requirements.lock import LockError, find_uv, pip_setting
 
 # Where PyTorch publishes the builds that PyPI does not have.
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -19,20 +17,6 @@ PYTHON = "3.11"  # the CPU build of torch in the lock is for this one only
 
 class LabModelError(Exception):
     """The model cannot be prepared; the message says why and what to do."""
-
-
-def find_uv() -> str:
-    beside = Path(sys.executable).parent / "uv"
-    in_repository = Path(__file__).resolve().parents[2] / ".venv/bin/uv"
-    for candidate in (beside, in_repository):
-        if candidate.is_file():
-            return str(candidate)
-    uv = shutil.which("uv")
-    if uv is None:
-        raise LabModelError(
-            "uv was not found: run this with the project's .venv, or install uv ('pip install uv')"
-        )
-    return uv
 
 
 def find_links() -> list[str]:
@@ -56,7 +40,10 @@ def package_sources(places: Sequence[str]) -> list[str]:
 
 def run_uv(*arguments: str, stdin: str | None = None) -> None:
     """Run uv at low priority. Raises LabModelError with uv's own words."""
-    argv = ["nice", "-n", "10", find_uv(), *arguments]
+    try:
+        argv = ["nice", "-n", "10", find_uv(), *arguments]
+    except LockError as error:
+        raise LabModelError(str(error)) from error
     run = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise LabModelError(f"'uv {' '.join(arguments[:2])}' failed: {run.stderr.strip()[-2000:]}")
