@@ -26,7 +26,7 @@ BEFORE_S, AFTER_S = 1.5, 6.0
 SETTINGS: dict[str, Any] = {
     "probes": {"enabled": True, "real_timeout_s": 2},
     "stall": {"after_s": 2},
-    "timeouts": {"first_byte_s": 2.5, "idle_s": 3},
+    "timeouts": {"first_byte_s": 2.5},
     "access_log": False,
 }
 # Behaviour of the engine's process, the signal that begins the fault, and what it is called.

@@ -39,13 +39,14 @@ def test_nothing_leaks_whatever_happens(events: list[tuple[Outcome, bool, float]
             open_.pop(0).end(outcome, now)
             if seconds > 4:
                 backend.real_failed()
+                backend.given_up(now + 3)
             elif seconds > 3:
                 backend.real_passed(now)
     for attempt in open_:
         attempt.end(Outcome.CANCELLED, now)
     assert backend.in_flight == 0
     assert sum(backend.outcomes.values()) == backend.attempts == len(events)
-    assert backend._waiting == {}
+    assert backend._waiting == backend._begun == {}
     backend.real_passed(now + 100)
     assert backend.closed_until <= now + 100
 
@@ -132,6 +133,28 @@ def test_silence_of_all_requests_is_a_stall() -> None:
     assert (backend.health(118.0), backend.closed_until) == ("up", 0.0)
     for attempt in (talking, waiting):
         attempt.end(Outcome.FINISHED, 119.0)
+
+
+def test_answers_that_have_begun_get_the_whole_time_of_silence() -> None:
+    backend = state(by=rules(stall_after_s=5))
+    ended: list[str] = []
+    begun = backend.begin(100.0, lambda: ended.append("begun"))
+    over = backend.begin(100.0, lambda: ended.append("over"))
+    for attempt in (begun, over):
+        attempt.first_byte(101.0)
+    over.end(Outcome.FINISHED, 102.0)
+    begun.chunk(102.0)
+    assert backend.given_up(200.0) == []  # silent, but nobody has found it to hang
+    backend.real_failed()  # by its /health, long before the time of silence is over
+    assert backend.given_up(106.9) == []
+    begun.chunk(106.9)
+    assert backend.given_up(111.0) == []  # it had only been stopped for a moment
+    for abandon in backend.given_up(111.9):
+        abandon()
+    assert ended == ["begun"]
+    assert backend.given_up(112.0) == []
+    begun.end(Outcome.TIMED_OUT, 112.0)
+    assert backend.in_flight == 0
 
 
 def test_what_an_engine_says_counts() -> None:

@@ -215,6 +215,36 @@ async def test_a_process_that_hangs_is_found_by_its_health() -> None:
     assert backend.health(time.now) == "up"
 
 
+async def test_answers_that_have_begun_end_when_the_engine_is_found_to_hang() -> None:
+    time, engine = FakeTime(), Engine(**{"/health": TimeoutError(), "/v1/completions": TimeoutError()})
+    backend = state(by=rules(stall_after_s=30))
+    ended: list[float] = []
+    backend.begin(time.now, lambda: ended.append(time.now)).first_byte(time.now)
+    began = time.now
+    probes = prober(engine, time)
+    await ticks(probes, time, [backend], 10)
+    assert (backend.health(time.now), ended) == ("stalled", [])
+    await ticks(probes, time, [backend], 30)
+    assert ended == [began + 30]
+
+
+async def test_long_prompts_of_others_end_no_answer_that_has_begun() -> None:
+    """A stream may be silent while the engine computes: its counters go up, or it answers one token."""
+    time, ended = FakeTime(), list[bool]()
+    backend = state(by=rules(stall_after_s=5))
+    backend.begin(time.now, lambda: ended.append(True)).first_byte(time.now)
+
+    def metrics() -> tuple[int, bytes]:
+        return 200, vllm("vllm:num_requests_running 2", f"vllm:prompt_tokens_total {time.now}")
+
+    engine = Engine(**{"/metrics": metrics, "/v1/completions": TimeoutError()})
+    await ticks(prober(engine, time), time, [backend], 120)
+    engine.answers |= {"/metrics": (404, b""), "/v1/completions": (200, b"{}")}
+    await ticks(prober(engine, time), time, [backend], 120)
+    assert ("a", "/v1/completions") in engine.asked
+    assert ended == []
+
+
 async def test_what_an_engine_refuses_it_answers() -> None:
     time, engine = FakeTime(), Engine(**{"/v1/completions": (404, b"")})
     backend = state()

@@ -58,6 +58,13 @@ async def closes_mid_stream(request: Received) -> None:
     request.connection.abort()
 
 
+async def hangs_mid_stream(request: Received) -> None:
+    """Begins an answer and says nothing more."""
+    await request.connection.start_stream()
+    await request.connection.chunk(event("Pa") + b"data: {half")
+    await request.connection.closed.wait()
+
+
 async def talks_nonsense(request: Received) -> None:
     """Speaks another protocol."""
     await asyncio.sleep(_WORK_S)

@@ -96,6 +96,35 @@ async def test_streams_that_had_begun_end_with_an_error_event(
         assert results.counts["error event"] > 0
 
 
+@pytest.mark.parametrize(
+    ("fault", "path", "error"),
+    [
+        (faults.hangs, "/v1/chat/completions", b'data: {"error": {"message": "The engine sent nothing'),
+        (
+            faults.hangs_inside,
+            "/v1/chat/completions",
+            b'data: {"error": {"message": "The engine sent nothing',
+        ),
+        (faults.hangs_inside, "/v1/messages", b'event: error\ndata: {"type": "error", "error": {"type": "t'),
+        (faults.hangs_inside, "/v1/responses", b'event: error\ndata: {"type": "error", "message": "The e'),
+    ],
+)
+async def test_a_stream_that_has_begun_on_an_engine_that_hangs_ends_before_its_own_time(
+    tmp_path: Path, make_engine: MakeEngine, fault: Fault, path: str, error: bytes
+) -> None:
+    engine = await make_engine()
+    engine.behaviour = faults.hangs_mid_stream
+    body = {"model": MODEL, "messages": [], "stream": True}
+    async with running(tmp_path, [model_of(engine)], **QUICK, timeouts={"idle_s": 600}) as gateway:
+        async with await gateway.chat(body, path=path) as response:
+            text = await response.content.readany()
+            await fault(engine)
+            text += await asyncio.wait_for(response.read(), 60)
+        assert b"data: {half\n\n" + error in text
+        assert text.endswith(b"}\n\n")
+        assert 'cause="backend_hangs"' in await gateway.metrics()
+
+
 @pytest.mark.parametrize("fault", [faults.is_killed, faults.hangs, faults.hangs_inside])
 async def test_it_returns_by_itself(tmp_path: Path, make_engine: MakeEngine, fault: Fault) -> None:
     results = Results()
@@ -131,7 +160,7 @@ async def test_nobody_is_left_in_flight(tmp_path: Path, make_engine: MakeEngine)
         assert (route.budget.in_flight, route.queue.waiting) == (0, 0)
         for backend in route.backends:
             assert sum(backend.outcomes.values()) == backend.attempts
-            assert backend._waiting == {}
+            assert backend._waiting == backend._begun == {}
 
 
 async def test_the_last_engine_left_is_not_given_up(tmp_path: Path, make_engine: MakeEngine) -> None:

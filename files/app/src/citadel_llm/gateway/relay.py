@@ -331,8 +331,14 @@ class Relay:
     # -- what probes tell
 
     def _on_hang(self) -> None:
-        if self._attempt is not None and not self._started:
-            self._exchange.run(self._move_on)
+        if self._attempt is not None:
+            self._exchange.run(self._end_begun if self._started else self._move_on)
+
+    def _end_begun(self) -> None:
+        """The engine hangs within an answer: it will not be completed."""
+        self._leave(Outcome.TIMED_OUT)
+        self._wish.abandon = None
+        raise errors.backend_timeout("backend_hangs", self._engines.settings.stall.after_s)
 
     def _move_on(self) -> None:
         """The engine hangs. Its other requests move, too; the budget is not for that."""

@@ -104,8 +104,8 @@ class Stall(Part):
         gt=0,
         le=86_400,
         description="Silence of all requests in flight after which a back end is passed over and asked for "
-        "one token. If that fails it is taken out, and requests that wait for its first byte move to another "
-        "one.",
+        "one token. If that fails it is taken out: requests that wait for its first byte move to another "
+        "one, and answers that have begun end with an error.",
     )
 
 

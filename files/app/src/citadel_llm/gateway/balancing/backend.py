@@ -77,6 +77,7 @@ class BackendState:
     """
 
     __slots__ = (
+        "_begun",
         "_health_failures",
         "_outcomes",
         "_rules",
@@ -131,11 +132,12 @@ class BackendState:
         self._unhealthy = False
         self._health_failures = 0
         self._waiting: dict[Attempt, Callable[[], None]] = {}
+        self._begun: dict[Attempt, Callable[[], None]] = {}
 
     # -- attempts
 
     def begin(self, now: float, abandon: Callable[[], None] | None = None) -> Attempt:
-        """An attempt starts. `abandon` is called if the engine is found to hang before its first byte."""
+        """An attempt starts. `abandon` is called if the engine is found to hang."""
         if self.in_flight == 0:
             self.heard_at = now  # silence begins with the first request, not with the last answer
         self.in_flight += 1
@@ -150,7 +152,9 @@ class BackendState:
 
     def answered(self, attempt: Attempt, now: float) -> None:
         """The first byte of an answer that is not a failure."""
-        self._waiting.pop(attempt, None)
+        abandon = self._waiting.pop(attempt, None)
+        if abandon is not None:
+            self._begun[attempt] = abandon
         self.heard_at = now
         seconds = now - attempt.started
         known = self.ewma_first_byte
@@ -160,7 +164,7 @@ class BackendState:
 
     def ended(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
         """An attempt is over."""
-        self._waiting.pop(attempt, None)
+        (self._begun if attempt.answered_at else self._waiting).pop(attempt, None)
         self.in_flight -= 1
         self._outcomes[outcome.place] += 1
         if outcome.failure:
@@ -276,6 +280,18 @@ class BackendState:
         waiting = list(self._waiting.values())
         self._waiting.clear()
         return waiting
+
+    def given_up(self, now: float) -> list[Callable[[], None]]:
+        """How to end the answers that have begun, once it hangs and has been silent for long enough.
+
+        Nobody can go on with them elsewhere, so they get longer than what waits for its first byte: an engine
+        that was only stopped for a moment may yet complete them.
+        """
+        if self._stall != "stalled" or self.silent_for(now) < self._rules.stall.after_s:
+            return []
+        begun = list(self._begun.values())
+        self._begun.clear()
+        return begun
 
     # -- changes of the snapshot
 

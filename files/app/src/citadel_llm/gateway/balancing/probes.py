@@ -94,6 +94,7 @@ class Prober:
         for backend, task in backends:
             present.add(backend)
             self._tell(backend, now)
+            self._give_up(backend, now)
             if backend in self._tasks or not self._rules.enabled:
                 continue
             suspected = backend.watch(now) and not backend.stalled
@@ -189,6 +190,18 @@ class Prober:
         moved = backend.real_failed()
         _log.error("back end hangs", backend=backend.name, model=backend.model, requests_moved=len(moved))
         for abandon in moved:
+            abandon()
+
+    def _give_up(self, backend: BackendState, now: float) -> None:
+        begun = backend.given_up(now)
+        if begun:
+            _log.error(
+                "back end hangs within answers",
+                backend=backend.name,
+                model=backend.model,
+                answers_ended=len(begun),
+            )
+        for abandon in begun:
             abandon()
 
     def _tell(self, backend: BackendState, now: float) -> None:

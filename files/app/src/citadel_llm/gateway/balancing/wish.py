@@ -25,4 +25,4 @@ class Wish:
     avoid: set[BackendState] = field(default_factory=set)
     """Back ends that this request has tried in vain."""
     abandon: Callable[[], None] | None = None
-    """Called when its back end is found to hang before the first byte."""
+    """Called when its back end is found to hang."""
