@@ -247,6 +247,8 @@ class Gateway:
             if usage is not None:
                 metrics.prompt_tokens.inc(usage[0])
                 metrics.completion_tokens.inc(usage[1])
+        if self._metrics.keys is not None and exchange.key_id is not None:
+            self._metrics.keys.count(exchange.key_id, model, exchange.status, usage)
         self._keeping.record(exchange)
         log = self._access_log
         if log is not None and exchange.endpoint != "health" and log.write_members(exchange.line(usage)):

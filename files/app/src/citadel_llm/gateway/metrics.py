@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from citadel_llm.gateway.key_metrics import KeyMetrics
 from citadel_llm.telemetry import tally
 from citadel_llm.telemetry.metrics import LATENCY_BUCKETS, new_registry
 
@@ -22,10 +23,12 @@ class _ModelMetrics(NamedTuple):
 
 
 class GatewayMetrics:
-    """All metrics of one gateway, in a registry of its own."""
+    """All metrics of one gateway, in a registry of its own. `keys` is how many pairs of key and model have
+    series of their own; with 0 nothing is counted by key."""
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(self, registry: CollectorRegistry | None = None, *, keys: int = 100) -> None:
         self.registry = registry or new_registry()
+        self.keys = KeyMetrics(keys, self.registry) if keys else None
         prefix = "citadel_gateway"
         self.requests = tally.Counter(
             f"{prefix}_requests", "Requests answered.", ["model", "endpoint", "code"], registry=self.registry
@@ -125,4 +128,6 @@ class GatewayMetrics:
         ):
             for model in self._models - models:
                 metric.remove_by_labels({"model": model})
+        if self.keys is not None:
+            self.keys.forget(self._models - models)
         self._models = names

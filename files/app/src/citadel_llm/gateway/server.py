@@ -51,7 +51,7 @@ class Process:
     def __init__(self, settings: GatewaySettings, *, expose_metrics: bool = True) -> None:
         """Raises CredentialError."""
         self.settings = settings
-        self.metrics = GatewayMetrics()
+        self.metrics = GatewayMetrics(keys=settings.key_series)
         self.keeping = Keeping(settings, self.metrics.registry)
         self.access_log = AccessLog(service=SERVICE) if settings.access_log else None
         self.engines = Engines(settings, self.metrics)

@@ -135,6 +135,13 @@ class GatewaySettings(_Section):
     access_log: bool = Field(
         default=True, description="Write one JSON line for each request, without content."
     )
+    key_series: int = Field(
+        default=100,
+        ge=0,
+        le=5_000,
+        description="Most pairs of key and model that metrics tell apart, the most used ones; the others are "
+        "counted together. 0: nothing is counted by key.",
+    )
     timeouts: Timeouts = Field(default=Timeouts(), description="Limits on waiting.")
     backends: BackendPolicy = Field(
         default=BackendPolicy(), description="How the gateway deals with its back ends."
