@@ -107,7 +107,7 @@ HOST = (
     Case(
         "UnitFailed",
         {'citadel_unit_failed{host="a",unit="citadel-gateway.service"}': "0 1x9"},
-        {'citadel_unit_failed{host="a",unit="citadel-gateway.service"}': "0x9"},
+        {'citadel_unit_failed{host="a",unit="systemd-journal-upload.service"}': "0 1x9"},
         "5m",
         "1",
         _host(unit="citadel-gateway.service"),
@@ -115,7 +115,10 @@ HOST = (
     Case(
         "UnitRestarting",
         {'citadel_unit_restarts_total{host="a",unit="u"}': "0+0.2x40"},
-        {'citadel_unit_restarts_total{host="a",unit="u"}': "0x10 1x30"},
+        {
+            'citadel_unit_restarts_total{host="a",unit="u"}': "0x10 1x30",
+            'citadel_unit_restarts_total{host="a",unit="systemd-journal-upload.service"}': "0+30x40",
+        },
         "35m",
         "6",
         _host(unit="u"),
@@ -288,7 +291,7 @@ ENGINE = (
         },
         "20m",
         "2",
-        {"model": "m"},
+        _host(model="m"),
     ),
     Case(
         "EngineQueueSlow",
@@ -373,6 +376,29 @@ GATEWAY = (
         "15",
     ),
     Case(
+        "LimitStoreDown",
+        {'citadel_gateway_limits_store_up{host="a"}': "1 0x9"},
+        {'citadel_gateway_limits_store_up{host="a"}': "1 0 1x9"},
+        "5m",
+        "0",
+    ),
+    Case(
+        "UsageEventsDropped",
+        {'citadel_gateway_usage_events_dropped_total{host="a",cause="full"}': "0+1x30"},
+        {'citadel_gateway_usage_events_dropped_total{host="a",cause="full"}': "8x30"},
+        "20m",
+        "15",
+        _host(cause="full"),
+    ),
+    Case(
+        "IssuerKeysStale",
+        {'citadel_gateway_issuer_keys_age_seconds{host="a",issuer="i"}': "7000+60x30"},
+        {'citadel_gateway_issuer_keys_age_seconds{host="a",issuer="i"}': "0+60x5 0x30"},
+        "15m",
+        "2h 11m 40s",
+        _host(issuer="i"),
+    ),
+    Case(
         "EdgeUnreachable",
         {'probe_success{job="probe",module="edge",probe="edge",instance="https://a/ready"}': "1 0x9"},
         {'probe_success{job="probe",module="tcp",probe="edge",instance="https://a/ready"}': "1 0x9"},
@@ -391,6 +417,8 @@ GATEWAY = (
 )
 _LINES = 'citadel_log_messages_total{host="a",unit="u",level="%s"}'
 _CERTIFICATE = 'citadel_certificate_not_after_timestamp_seconds{host="a",certificate="edge"}'
+_CHANGED = 'citadel_config_changed_timestamp_seconds{host="a"}'
+_BACKED_UP = 'citadel_backup_last_timestamp_seconds{host="a",kind="config"}'
 UPKEEP = (
     Case(
         "LogErrorsMany",
@@ -434,17 +462,17 @@ UPKEEP = (
     ),
     Case(
         "BackupOld",
-        {'citadel_backup_last_timestamp_seconds{host="a",kind="config"}': "-93600x60"},
-        {'citadel_backup_last_timestamp_seconds{host="a",kind="config"}': "-3600x60"},
-        "30m",
-        "1d 2h 30m 0s",
+        {_CHANGED: "100000x1600", _BACKED_UP: "10000x1600"},
+        {_CHANGED: "100000x1600", _BACKED_UP: "99990x1600"},
+        "1500m",
+        "1d 1h 0m 0s",
         _host(kind="config"),
     ),
     Case(
         "BackupMissing",
-        {'citadel_backups{host="a",kind="config"}': "0x1500"},
-        {'citadel_backups{host="a",kind="config"}': "1x1500"},
-        "1441m",
+        {'citadel_backups{host="a",kind="config"}': "0x1600", _CHANGED: "0x10 900x1600"},
+        {'citadel_backups{host="a",kind="config"}': "0x1600", _CHANGED: "900x1600"},
+        "1500m",
         "0",
         _host(kind="config"),
     ),

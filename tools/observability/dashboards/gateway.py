@@ -6,6 +6,15 @@ _S = '{host=~"$host", model=~"$served|"}'
 _M = '{host=~"$host", model=~"$served"}'
 _H = '{host=~"$host"}'
 
+
+def _result(result: str) -> str:
+    return f'{{result="{result}", host=~"$host", model=~"$served|"}}'
+
+
+def _kind(kind: str) -> str:
+    return f'{{kind="{kind}", host=~"$host", model=~"$served|"}}'
+
+
 _REQUESTS = Row(
     "Requests",
     (
@@ -83,6 +92,68 @@ _REQUESTS = Row(
                 Column("first byte p95", "s", decimals=2, width=140),
                 Column("in flight", decimals=0),
                 Column("back ends up", width=120, decimals=0, steps=((None, "red"), (1, "green"))),
+            ),
+        ),
+    ),
+)
+_K = '{host=~"$host", model=~"$served|"}'
+_KEYS = Row(
+    "Keys",
+    (
+        Panel(
+            "timeseries",
+            "Requests by key",
+            "Answers by key, the ten that ask most. What the gateway's key_series has no room for is other.",
+            (Query(f"topk(10, sum by (key) (gateway:key_requests:rate5m{_K}))", "{{key}}"),),
+            unit="reqps",
+            width=12,
+        ),
+        Panel(
+            "timeseries",
+            "Tokens by key",
+            "Tokens a second as the engines report them, prompt and answer, of the ten keys that use most.",
+            (Query(f"topk(10, sum by (key) (gateway:key_tokens:rate5m{_K}))", "{{key}}"),),
+            width=12,
+        ),
+        Panel(
+            "table",
+            "Keys and models",
+            "One line for each key and model: what it asked for, what a limit refused, and what failed. "
+            "Why a request failed stands in the access log.",
+            (
+                Query(f"sum by (key, model) (gateway:key_requests:rate5m{_K})", column="requests/s"),
+                Query(
+                    f"sum by (key, model) (gateway:key_requests:rate5m{_result('limited')})",
+                    column="limited/s",
+                ),
+                Query(
+                    f"sum by (key, model) (gateway:key_requests:rate5m{_result('refused')})",
+                    column="refused/s",
+                ),
+                Query(
+                    f"sum by (key, model) (gateway:key_requests:rate5m{_result('failed')})", column="failed/s"
+                ),
+                Query(
+                    f"sum by (key, model) (gateway:key_tokens:rate5m{_kind('prompt')})",
+                    column="prompt tokens/s",
+                ),
+                Query(
+                    f"sum by (key, model) (gateway:key_tokens:rate5m{_kind('completion')})",
+                    column="answer tokens/s",
+                ),
+            ),
+            width=24,
+            sort="requests/s",
+            order=("key", "model"),
+            columns=(
+                Column("key", width=260),
+                Column("model", width=200),
+                Column("requests/s", decimals=2, width=120),
+                Column("limited/s", steps=((None, "green"), (0.01, "yellow")), decimals=2),
+                Column("refused/s", decimals=2),
+                Column("failed/s", steps=((None, "green"), (0.01, "red")), decimals=2),
+                Column("prompt tokens/s", decimals=0, width=140),
+                Column("answer tokens/s", decimals=0, width=140),
             ),
         ),
     ),
@@ -223,9 +294,7 @@ _BEHIND = Row(
         Panel(
             "timeseries",
             "Refused by a limit",
-            "Requests refused by a limit on a key, a model or a client, by which one. Whose they were "
-            "stands in the "
-            "access log.",
+            "Requests refused by a limit on a key, a model or a client, by which one.",
             (
                 Query(
                     'sum by (cause) (gateway:failures:rate5m{cause=~"limit_.+", host=~"$host"})',
@@ -292,10 +361,90 @@ _ITSELF = Row(
     ),
 )
 
+_BESIDE = Row(
+    "Limits, accounting, tokens and traces",
+    (
+        Panel(
+            "timeseries",
+            "Store of limits",
+            "Whether the shared store can be asked, and requests a minute that this gateway decided alone "
+            "because it could not. Without a shared store there is nothing to see.",
+            (
+                Query(f"max by (host) (citadel_gateway_limits_store_up{_H})", "up {{host}}"),
+                Query(
+                    "sum by (host)"
+                    f" (rate(citadel_gateway_limits_local_decisions_total{_H}[$__rate_interval])) * 60",
+                    "decided alone {{host}}",
+                ),
+                Query(
+                    "sum by (host)"
+                    f" (rate(citadel_gateway_limits_store_failures_total{_H}[$__rate_interval])) * 60",
+                    "failures {{host}}",
+                ),
+            ),
+            width=8,
+            empty="no shared store",
+        ),
+        Panel(
+            "timeseries",
+            "Counted subjects",
+            "Keys, users and models whose use is being counted for limits.",
+            (Query(f"max by (host) (citadel_gateway_limits_subjects{_H})", "{{host}}"),),
+            width=4,
+            decimals=0,
+        ),
+        Panel(
+            "timeseries",
+            "Usage events and spans",
+            "Usage events written to disk and spans sent, a second, and those that were lost.",
+            (
+                Query(
+                    f"sum by (host) (rate(citadel_gateway_usage_events_written_total{_H}[$__rate_interval]))",
+                    "events {{host}}",
+                ),
+                Query(
+                    "sum by (host, cause)"
+                    f" (rate(citadel_gateway_usage_events_dropped_total{_H}[$__rate_interval]))",
+                    "events lost {{host}} {{cause}}",
+                ),
+                Query(
+                    f"sum by (host) (rate(citadel_gateway_spans_sent_total{_H}[$__rate_interval]))",
+                    "spans {{host}}",
+                ),
+                Query(
+                    f"sum by (host) (rate(citadel_gateway_spans_dropped_total{_H}[$__rate_interval]))",
+                    "spans lost {{host}}",
+                ),
+            ),
+            unit="reqps",
+            width=6,
+        ),
+        Panel(
+            "timeseries",
+            "Keys of issuers",
+            "How long ago the public keys of each issuer of tokens were fetched, and attempts that failed in "
+            "ten minutes. Without issuers there is nothing to see.",
+            (
+                Query(
+                    f"max by (host, issuer) (citadel_gateway_issuer_keys_age_seconds{_H})",
+                    "{{issuer}} {{host}}",
+                ),
+                Query(
+                    f"sum by (host, issuer) (increase(citadel_gateway_issuer_keys_failures_total{_H}[10m]))",
+                    "failures {{issuer}} {{host}}",
+                ),
+            ),
+            unit="s",
+            width=6,
+            empty="no issuers",
+        ),
+    ),
+)
+
 GATEWAY = Board(
     "citadel-gateway",
     "Gateway and clients",
     "What clients ask for and what they get.",
-    (_REQUESTS, _TIMES, _BEHIND, _ITSELF),
+    (_REQUESTS, _KEYS, _TIMES, _BEHIND, _BESIDE, _ITSELF),
     ("host", "served"),
 )

@@ -9,6 +9,8 @@ _GPU_BOARD = "citadel-gpu"
 _EVENTS = "citadel-logs"
 FATAL_XIDS = "48|62|63|64|74|79|92|94|95|109|119|120|121|140|143"
 """Xids of the memory, the bus, the links and the card's own processor; others mostly come from a program."""
+_OTHER_UNITS = 'unit!="systemd-journal-upload.service"'
+"""It restarts for as long as the receiver is away, by design; LogShippingStopped tells of it."""
 
 HOST = Group(
     "citadel-host-alerts",
@@ -24,6 +26,7 @@ HOST = Group(
             "host-down",
             ("citadel-overview", "Hosts"),
             "2m",
+            "1m",
         ),
         Alert(
             "HostMemoryLow",
@@ -97,7 +100,7 @@ HOST = Group(
         ),
         Alert(
             "UnitFailed",
-            "citadel_unit_failed == 1",
+            f"citadel_unit_failed{{{_OTHER_UNITS}}} == 1",
             "critical",
             "{{ $labels.host }}: {{ $labels.unit }} has failed",
             "systemd has given up on {{ $labels.unit }} (failed is {{ $value }}).",
@@ -107,7 +110,7 @@ HOST = Group(
         ),
         Alert(
             "UnitRestarting",
-            "increase(citadel_unit_restarts_total[30m]) > 2",
+            f"increase(citadel_unit_restarts_total{{{_OTHER_UNITS}}}[30m]) > 2",
             "warning",
             "{{ $labels.host }}: {{ $labels.unit }} keeps restarting",
             "{{ $labels.unit }} was restarted {{ $value | humanize }} times within 30 minutes.",

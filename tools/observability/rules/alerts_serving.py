@@ -28,6 +28,7 @@ ENGINE = Group(
             "engine-down",
             (_ENGINES, "Engines"),
             "2m",
+            "1m",
         ),
         Alert(
             "EngineProbeFails",
@@ -55,7 +56,7 @@ ENGINE = Group(
         ),
         Alert(
             "EngineSilent",
-            'sum by (model) (citadel_gateway_requests_in_flight{model!=""}) > 0'
+            'sum by (host, model) (citadel_gateway_requests_in_flight{model!=""}) > 0'
             f" and on (model) {_GENERATED} == 0"
             " and on (model) max by (model) (max_over_time(engine:generation_tokens:rate5m[1d])) > 0",
             "critical",
@@ -131,6 +132,7 @@ GATEWAY = Group(
             "gateway-down",
             (_GATEWAY, "Requests by status"),
             "1m",
+            "1m",
         ),
         Alert(
             "ModelUnavailable",
@@ -179,6 +181,37 @@ GATEWAY = Group(
             "{{ $value | humanize }} lines in 15 minutes: the journal does not take them fast enough.",
             "logs-lost",
             (_GATEWAY, "Access log"),
+        ),
+        Alert(
+            "LimitStoreDown",
+            "max by (host) (citadel_gateway_limits_store_up) == 0",
+            "warning",
+            "{{ $labels.host }}: the shared store of limits does not answer",
+            "The gateway decides by its own counts until it does (up is {{ $value }}): several gateways "
+            "together let more through than a limit says.",
+            "limit-store",
+            (_GATEWAY, "Store of limits"),
+            "2m",
+        ),
+        Alert(
+            "UsageEventsDropped",
+            "sum by (host, cause) (increase(citadel_gateway_usage_events_dropped_total[15m])) > 0",
+            "warning",
+            "{{ $labels.host }}: usage events were lost",
+            "About {{ $value | humanize }} in 15 minutes ({{ $labels.cause }}): accounting lacks them.",
+            "usage-lost",
+            (_GATEWAY, "Usage events and spans"),
+        ),
+        Alert(
+            "IssuerKeysStale",
+            "max by (host, issuer) (citadel_gateway_issuer_keys_age_seconds) > 7200",
+            "warning",
+            "{{ $labels.host }}: the public keys of {{ $labels.issuer }} are old",
+            "They were fetched {{ $value | humanizeDuration }} ago. Its tokens are refused when they are "
+            "older than the issuer's max_age_s, 24 hours unless set otherwise.",
+            "issuer-keys",
+            (_GATEWAY, "Keys of issuers"),
+            "5m",
         ),
         Alert(
             "EdgeUnreachable",

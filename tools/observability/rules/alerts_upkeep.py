@@ -67,19 +67,21 @@ UPKEEP = Group(
         ),
         Alert(
             "BackupOld",
-            "time() - citadel_backup_last_timestamp_seconds > 26 * 3600",
+            "citadel_config_changed_timestamp_seconds"
+            " - on (host) group_right () citadel_backup_last_timestamp_seconds > 3600",
             "warning",
-            "{{ $labels.host }}: the backup {{ $labels.kind }} is old",
-            "The newest was made {{ $value | humanizeDuration }} ago; it should be within a day.",
+            "{{ $labels.host }}: the configuration has changed since the newest backup",
+            "It was changed {{ $value | humanizeDuration }} after the newest backup {{ $labels.kind }}, and "
+            "not by a playbook: that makes one first.",
             "backup-old",
             (_EVENTS, "Hours since the last backup"),
-            "10m",
+            "1d",
         ),
         Alert(
             "BackupMissing",
-            "citadel_backups == 0",
+            "citadel_backups == 0 and on (host) changes(citadel_config_changed_timestamp_seconds[30d]) > 0",
             "warning",
-            "{{ $labels.host }}: the backup {{ $labels.kind }} does not exist",
+            "{{ $labels.host }}: the configuration has changed, and there is no backup {{ $labels.kind }}",
             "{{ $value }} backups are kept.",
             "backup-old",
             (_EVENTS, "Hours since the last backup"),

@@ -41,6 +41,7 @@ class Alert:
 
     `panel` is the dashboard's uid and the title of the panel that shows the cause; `runbook` is the name of a
     page in docs/runbooks. critical: somebody is called. warning: looked at on the same day. info: shown only.
+    `keep` is how long it still fires when its cause has gone: what follows from it must not outlive it.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Alert:
     runbook: str
     panel: tuple[str, str]
     wait: str = "0m"
+    keep: str = ""
     labels: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self, panel_ids: dict[tuple[str, str], int]) -> dict[str, Any]:
@@ -60,6 +62,8 @@ class Alert:
         rule: dict[str, Any] = {"alert": self.name, "expr": self.expr}
         if self.wait != "0m":
             rule["for"] = self.wait
+        if self.keep:
+            rule["keep_firing_for"] = self.keep
         return rule | {
             "labels": {"severity": self.severity, **self.labels},
             "annotations": {

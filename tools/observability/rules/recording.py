@@ -132,6 +132,8 @@ GATEWAY = Group(
         Record("gateway:requests:rate5m", _gateway("requests_total", "model, code")),
         Record("gateway:failures:rate5m", _gateway("failures_total", "model, cause")),
         Record("gateway:tokens:rate5m", _gateway("tokens_total", "model, kind")),
+        Record("gateway:key_requests:rate5m", _gateway("key_requests_total", "key, model, result")),
+        Record("gateway:key_tokens:rate5m", _gateway("key_tokens_total", "key, model, kind")),
         Record(
             "gateway:request_duration_seconds_bucket:rate5m",
             _gateway("request_duration_seconds_bucket", "model, le"),
