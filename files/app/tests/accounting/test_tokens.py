@@ -55,6 +55,7 @@ RESPONSES = [
         ([b'{"results":[],"usage":{"prompt_tokens":7,"total_tokens":7,"completion_tokens":null}}'], (7, 0)),
         ([event({"choices": [{"delta": {"content": "a"}}]})] * 9 + [b"data: [DONE]\n\n"], None),
         ([event({"type": "message_start"}, "message_start")], None),
+        ([b'{"usage":{"prompt_tokens":7,"completion_tokens":%d}}' % 10**99], (7, 0)),
     ],
 )
 def test_counts_are_found(chunks: list[bytes], found: tuple[int, int] | None) -> None:

@@ -91,6 +91,11 @@ class Running:
         all_headers = self.auth | {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.http.post(self.url + path, json=document, data=data, headers=all_headers)
 
+    @property
+    def connections(self) -> int:
+        """Clients' connections that are open."""
+        return len(self.process._api.http.connections)
+
     async def metrics(self) -> str:
         async with self.http.get(self.internal + "/metrics") as response:
             return await response.text()

@@ -48,6 +48,24 @@ async def test_an_ambiguous_request_never_reaches_the_engine(
     assert engine.requests == []
 
 
+@pytest.mark.parametrize(
+    ("path", "start"),
+    [
+        ("/v1/messages", b'{"type": "error", "error": {"type": "invalid_request_error", "message": "The req'),
+        ("/v1/completions", b'{"error": {"message": "The request'),
+    ],
+)
+@pytest.mark.parametrize("header", ["bad header: 1", "x: " + "a" * 40_000, "content-length: 1\r\nx\0: y"])
+async def test_what_is_no_request_is_told_in_the_form_of_the_api_that_was_called(
+    gateway: Running, path: str, start: bytes, header: str
+) -> None:
+    data = await gateway.raw(f"POST {path} HTTP/1.1\r\nhost: x\r\n{header}\r\n\r\n".encode())
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert head[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431")
+    assert b"\r\nx-request-id: " in head
+    assert body.startswith(start)
+
+
 async def test_a_prefix_of_the_next_request_cannot_be_smuggled(gateway: Running, engine: MockEngine) -> None:
     inner = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(BODY)}\r\n\r\n{BODY}"
     outer = f'{{"model":"{MODEL}","prompt":"\\n{inner.encode().hex()}"}}'

@@ -47,7 +47,7 @@ class Recorder:
         self.served.append(Served(request))
         request.handler = _Handler(self, self.served[-1])
 
-    def refuse(self, refusal: Refusal) -> tuple[bytes, bytes]:
+    def refuse(self, refusal: Refusal, target: bytes) -> tuple[bytes, bytes]:
         self.refused.append(refusal)
         return b"", refusal.message.encode()
 

@@ -154,6 +154,11 @@ async def test_an_answer_that_is_none(
     await until(lambda: pool.connections == set())
 
 
+async def test_what_follows_a_body_is_no_header(pool: Pool, engine: MockEngine) -> None:
+    engine.behaviour = saying(CHUNKED + b"1\r\no\r\n0\r\nx-late: a\r\n\r\n")
+    assert b"x-late" not in dict((await ask(pool, engine)).headers)
+
+
 async def test_a_connection_that_the_engine_closed_is_not_used_again(pool: Pool, engine: MockEngine) -> None:
     engine.behaviour = saying(WHOLE)
     await ask(pool, engine)

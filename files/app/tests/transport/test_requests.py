@@ -127,6 +127,14 @@ async def test_what_is_clear_is_served(
     assert len(application.served) == 2
 
 
+async def test_what_follows_a_body_is_no_header(site: Site, application: Recorder) -> None:
+    """However it arrives: as a header it could say what another reader before this one has checked."""
+    data = CHUNKED.replace(b"host: x", b"host: x\r\nconnection: close") + b"1\r\na\r\n0\r\nx-user: b\r\n\r\n"
+    for parts in ([data], [data[:-20], data[-20:]], [data[at : at + 1] for at in range(len(data))]):
+        assert (await site.raw(*parts)).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert application.served[-1].request.headers == []
+
+
 async def test_an_upgrade_is_ignored_and_nothing_after_it_is_read(site: Site, application: Recorder) -> None:
     head = HEAD + b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AA\r\n"
     for framing in (

@@ -9,13 +9,14 @@ from urllib.parse import unquote
 
 from citadel_llm.gateway import errors
 from citadel_llm.gateway.api.checks import check_depth, check_members, user_of
-from citadel_llm.gateway.api.endpoints import ENDPOINTS, Endpoint
+from citadel_llm.gateway.api.endpoints import ENDPOINTS, Endpoint, form_of
+from citadel_llm.gateway.api.forms import error_body
 from citadel_llm.gateway.api.page import CONTENT_SECURITY_POLICY
 from citadel_llm.gateway.balancing.route import ModelRoute
 from citadel_llm.gateway.engines import Engines
 from citadel_llm.gateway.envelope import Envelope, read_envelope
 from citadel_llm.gateway.exchange import Exchange
-from citadel_llm.gateway.headers import RequestHeaders, header_lines, read_headers
+from citadel_llm.gateway.headers import RequestHeaders, header_lines, new_id, read_headers
 from citadel_llm.gateway.identity.principal import Principal, looks_like_token
 from citadel_llm.gateway.keeping import Keeping
 from citadel_llm.gateway.limits.estimate import estimate_tokens
@@ -85,12 +86,15 @@ class Gateway:
         self.in_flight += 1
         exchange.run(self._dispatch, exchange)
 
-    def refuse(self, refusal: Refusal) -> tuple[bytes, bytes]:
+    def refuse(self, refusal: Refusal, target: bytes) -> tuple[bytes, bytes]:
         """The transport could not make a request of what it read."""
         error = errors.refused(refusal)
         self._metrics.answered(NO_MODEL, "other", error.status)
         self._metrics.failures.labels(NO_MODEL, error.cause).inc()
-        return _REFUSED_HEADERS + header_lines(error.headers), error.body()
+        request_id = new_id()
+        lines = b"%bx-request-id: %b\r\n%b" % (_REFUSED_HEADERS, request_id, header_lines(error.headers))
+        form = form_of(target.decode("latin-1"))
+        return lines, error_body(error, form, request_id.decode())
 
     def _dispatch(self, exchange: Exchange) -> None:
         raw_path = exchange.request.path

@@ -64,7 +64,7 @@ def read_headers(request: Request, *, sample: float = 1.0) -> RequestHeaders:
             lines.append(b"%b: %b\r\n" % (name, value))
     told = ours.get
     given_id = told(b"x-request-id")
-    request_id = given_id if given_id is not None and _REQUEST_ID(given_id) else _new_id()
+    request_id = given_id if given_id is not None and _REQUEST_ID(given_id) else new_id()
     trace = trace_of(told(b"traceparent"), told(b"tracestate"), sample=sample)
     lines.append(b"x-request-id: %b\r\n%b" % (request_id, trace.lines()))
     return RequestHeaders(
@@ -72,7 +72,7 @@ def read_headers(request: Request, *, sample: float = 1.0) -> RequestHeaders:
     )
 
 
-def _new_id() -> bytes:
+def new_id() -> bytes:
     """128 bits in hexadecimal. It names a request and protects nothing, so it need not be unpredictable."""
     return b"%032x" % getrandbits(128)
 

@@ -78,7 +78,7 @@ class Internal:
             accepted = "GET" if reading is not None else "POST"
             _answer(request, _json(405, {"error": f"{request.path.decode('latin-1')} accepts {accepted}"}))
 
-    def refuse(self, refusal: Refusal) -> tuple[bytes, bytes]:
+    def refuse(self, refusal: Refusal, target: bytes) -> tuple[bytes, bytes]:  # noqa: ARG002
         """The transport could not make a request of what it read."""
         _, content_type, body = _json(refusal.status, {"error": refusal.message})
         return b"content-type: %b\r\n" % content_type.encode(), body

@@ -15,6 +15,7 @@ _KEY = b'"usage":'
 _KEEP_CHUNKS = 4
 _KEEP_HEAD = 2
 _KEEP_BYTES = 16 * 1024
+_MOST = 2**31  # more is no count of one request, and could use up a key's limits for good
 Counts = tuple[int | None, int | None]
 
 
@@ -88,6 +89,6 @@ def _counts(text: bytes) -> Counts | None:
 def _number(usage: dict[str, Any], *names: str) -> int | None:
     for name in names:
         value = usage.get(name)
-        if type(value) is int and value >= 0:
+        if type(value) is int and 0 <= value < _MOST:
             return value
     return None

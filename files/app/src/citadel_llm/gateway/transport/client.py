@@ -223,7 +223,7 @@ class EngineConnection(asyncio.Protocol):
             self._surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._surplus:
+        if not (self._surplus or self._in_body):  # what comes after the body is no header
             self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:

@@ -166,7 +166,8 @@ class ClientConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        (self._framing if name in FRAMING else self._headers).append((name, value))
+        if self._in_head:  # what comes after the body is no header, and nobody here has a use for it
+            (self._framing if name in FRAMING else self._headers).append((name, value))
         self._grow(len(name) + len(value) + 4)
 
     def on_headers_complete(self) -> None:
@@ -326,7 +327,7 @@ class ClientConnection(asyncio.Protocol):
         request = Request(self, "GET", b"/", 0, [], [])
         request.refusal = refusal
         self._current = request
-        headers, body = self._server.application.refuse(refusal)
+        headers, body = self._server.application.refuse(refusal, self._target)
         request.respond(refusal.status, headers, body)
 
     # -- writing

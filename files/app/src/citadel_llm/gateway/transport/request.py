@@ -63,8 +63,8 @@ class Application(Protocol):
     def begin(self, request: Request) -> None:
         """A head is complete: answer at once, or set `request.handler`. The body may still be under way."""
 
-    def refuse(self, refusal: Refusal) -> tuple[bytes, bytes]:
-        """Header lines and body that tell of a request which had no handler yet."""
+    def refuse(self, refusal: Refusal, target: bytes) -> tuple[bytes, bytes]:
+        """Header lines and body that tell of a request without a handler. `target`: as far as it is known."""
 
 
 class Request:
