@@ -58,7 +58,7 @@ def _filesystem(avail: str, *, size: str = "1000x400") -> Inputs:
 
 
 HOST = (
-    Case("HostDown", {_up("node"): "1 0x9"}, {_up("node"): "1 0 1x9"}, "5m", "0", _unit("node")),
+    Case("HostDown", {_up("node"): "1 0x9"}, {_up("node"): "1 0 1x9"}, "4m", "0", _unit("node")),
     Case(
         "HostMemoryLow",
         {
@@ -268,7 +268,7 @@ ENGINE = (
             _PROBES % "passed": "0+1x20",
         },
         "10m",
-        "5",
+        "2",
         _host(model="m", backend="b"),
     ),
     Case(
@@ -341,7 +341,7 @@ GATEWAY = (
         "ModelUnavailable",
         {_BACKEND % "b": "0x9", _BACKEND % "c": "0x9"},
         {_BACKEND % "b": "0x9", _BACKEND % "c": "1x9"},
-        "3m",
+        "5m",
         "0",
         _host(model="m"),
     ),
@@ -402,7 +402,7 @@ GATEWAY = (
         "EdgeUnreachable",
         {'probe_success{job="probe",module="edge",probe="edge",instance="https://a/ready"}': "1 0x9"},
         {'probe_success{job="probe",module="tcp",probe="edge",instance="https://a/ready"}': "1 0x9"},
-        "4m",
+        "5m",
         "0",
         {"job": "probe", "module": "edge", "probe": "edge", "instance": "https://a/ready"},
     ),

@@ -16,6 +16,7 @@ from tests.observability.alert_cases import ALWAYS, CASES, Case
 from tools.observability.__main__ import RULES, differences
 from tools.observability.catalogue import series_names
 from tools.observability.dashboards import panel_ids
+from tools.observability.faster import faster
 from tools.observability.prometheus import PrometheusError, promtool
 from tools.observability.promql import metric_names
 from tools.observability.rules import alerts, records, rules
@@ -201,3 +202,29 @@ def test_both_generations_of_vllm_have_one_set_of_names(tmp_path: Path, metric: 
         ],
     }
     run(tmp_path, {"engine:inter_token_latency_seconds_bucket:rate5m"}, [one])
+
+
+def test_faster_rules_wait_and_look_back_less_and_are_else_the_same() -> None:
+    rule = {
+        "alert": "A",
+        "expr": "rate(a[1m30s]) > 300 unless b offset 10m and predict_linear(c[6h], 86400) < 0",
+        "for": "2m",
+        "keep_firing_for": "1m",
+    }
+    (group,) = faster({"groups": [{"name": "g", "rules": [rule]}]}, 10)["groups"]
+    assert group["rules"] == [
+        {
+            "alert": "A",
+            "expr": "rate(a[9000ms]) > 300 unless b offset 60000ms"
+            " and predict_linear(c[2160000ms], 86400) < 0",
+            "for": "12000ms",
+            "keep_firing_for": "6000ms",
+        }
+    ]
+
+
+def test_prometheus_accepts_faster_rules(tmp_path: Path) -> None:
+    for path in RULES.glob("*.yml"):
+        text = yaml.safe_dump(faster(yaml.safe_load(path.read_text()), 10))
+        (tmp_path / path.name).write_text(text)
+    promtool("check", "rules", *sorted(tmp_path.glob("*.yml")))

@@ -1,4 +1,7 @@
-"""`python -m tools.observability` writes rules and dashboards; `--check` fails when a file differs."""
+"""`python -m tools.observability` writes rules and dashboards; `--check` fails when a file differs.
+
+`--faster N --into DIRECTORY` writes the rules with every wait and window divided by N, for tests.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import yaml
+
 from tools.observability.dashboards import BOARDS, encode, panel_ids
+from tools.observability.faster import faster
 from tools.observability.rules import FILES
 from tools.observability.rules.model import write
 
@@ -52,7 +58,17 @@ def main() -> None:
     """Write or check."""
     parser = argparse.ArgumentParser(prog="python -m tools.observability", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a file differs")
-    if parser.parse_args().check:
+    parser.add_argument("--faster", type=float, metavar="N", help="divide every wait and window by N")
+    parser.add_argument("--into", type=Path, metavar="DIRECTORY", help="where the faster rules go")
+    arguments = parser.parse_args()
+    if (arguments.faster is None) != (arguments.into is None):
+        parser.error("--faster and --into belong together")
+    if arguments.faster is not None:
+        for path in sorted(RULES.glob("*.yml")):
+            rules = faster(yaml.safe_load(path.read_text()), arguments.faster)
+            _replace(arguments.into / path.name, yaml.safe_dump(rules, sort_keys=False, allow_unicode=True))
+        return
+    if arguments.check:
         wrong = differences()
         if wrong:
             sys.exit("\n".join([*wrong, "Write them with: python -m tools.observability"]))

@@ -20,12 +20,11 @@ HOST = Group(
             'up{job="node"} == 0',
             "critical",
             "{{ $labels.host }} does not answer",
-            "The node exporter of {{ $labels.host }} has not answered for two minutes (up is {{ $value "
-            "}}): the host is off, "
-            "unreachable, or too busy to answer.",
+            "The node exporter of {{ $labels.host }} has not answered for a minute (up is "
+            "{{ $value }}): the host is off, unreachable, or too busy to answer.",
             "host-down",
             ("citadel-overview", "Hosts"),
-            "2m",
+            "1m",
             "1m",
         ),
         Alert(
@@ -106,7 +105,7 @@ HOST = Group(
             "systemd has given up on {{ $labels.unit }} (failed is {{ $value }}).",
             "unit-failed",
             (_EVENTS, "Units"),
-            "1m",
+            "2m30s",
         ),
         Alert(
             "UnitRestarting",

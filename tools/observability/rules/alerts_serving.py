@@ -23,26 +23,26 @@ ENGINE = Group(
             'up{job="vllm"} == 0',
             "critical",
             "{{ $labels.host }}: engine {{ $labels.deployment }} does not answer",
-            "The engine has not answered for two minutes (up is {{ $value }}). A start takes minutes; a "
+            "The engine has not answered for 90 seconds (up is {{ $value }}). A start takes minutes; a "
             "deployment silences this.",
             "engine-down",
             (_ENGINES, "Engines"),
-            "2m",
+            "1m30s",
             "1m",
         ),
         Alert(
             "EngineProbeFails",
             "sum by (host, model, backend)"
-            ' (increase(citadel_gateway_backend_probes_total{kind="real", result!="passed"}[5m])) > 0'
+            ' (increase(citadel_gateway_backend_probes_total{kind="real", result!="passed"}[2m])) > 0'
             " unless on (host, model, backend) sum by (host, model, backend)"
-            ' (increase(citadel_gateway_backend_probes_total{kind="real", result="passed"}[5m])) > 0',
+            ' (increase(citadel_gateway_backend_probes_total{kind="real", result="passed"}[2m])) > 0',
             "critical",
             "{{ $labels.host }}: back end {{ $labels.backend }} of {{ $labels.model }} generates nothing",
-            "{{ $value | humanize }} requests for one token have failed in five minutes, none has succeeded. "
+            "{{ $value | humanize }} requests for one token have failed in two minutes, none has succeeded. "
             "A hung engine still says that it is healthy.",
             "engine-hung",
             (_GATEWAY, "Probes of back ends"),
-            "2m",
+            "30s",
         ),
         Alert(
             "EngineStalled",
@@ -128,10 +128,10 @@ GATEWAY = Group(
             'up{job="gateway"} == 0',
             "critical",
             "{{ $labels.host }}: the gateway does not answer",
-            "The gateway's metrics have not answered for a minute (up is {{ $value }}): clients get errors.",
+            "The gateway's metrics have not answered for 90 s (up is {{ $value }}): clients get errors.",
             "gateway-down",
             (_GATEWAY, "Requests by status"),
-            "1m",
+            "1m30s",
             "1m",
         ),
         Alert(
@@ -142,7 +142,7 @@ GATEWAY = Group(
             "No back end of {{ $labels.model }} gets requests (up is {{ $value }}): clients get 503.",
             "backend-down",
             (_GATEWAY, "Back ends"),
-            "1m",
+            "3m",
         ),
         Alert(
             "BackendDown",
@@ -152,7 +152,7 @@ GATEWAY = Group(
             "{{ $labels.backend }} gets no requests (up is {{ $value }}); others take them if there are any.",
             "backend-down",
             (_GATEWAY, "Back ends"),
-            "2m",
+            "3m",
         ),
         Alert(
             "QueueRefuses",
@@ -218,10 +218,10 @@ GATEWAY = Group(
             'probe_success{job="probe", module="edge"} == 0',
             "critical",
             "The address for clients does not answer: {{ $labels.probe }}",
-            "The probe of {{ $labels.instance }} has failed for two minutes (success is {{ $value }}).",
+            "The probe of {{ $labels.instance }} has failed for three minutes (success is {{ $value }}).",
             "edge-unreachable",
             ("citadel-overview", "Probes"),
-            "2m",
+            "3m",
         ),
         Alert(
             "NeighbourUnreachable",
