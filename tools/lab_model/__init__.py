@@ -1,1 +1,1 @@
-"""Prepares the lab's model: SmolLM2-135M-Instruct, converted once and cached."""
+"""Prepares the lab's models: SmolLM2-135M-Instruct, converted, and all-MiniLM-L6-v2; both are cached."""

