@@ -276,6 +276,28 @@ async def test_a_stream_that_breaks_ends_with_an_error_event(
                 begun.set()
 
 
+async def test_the_error_event_has_room_in_a_stream_whose_length_was_announced(
+    gateway: Running, engine: MockEngine
+) -> None:
+    """Past the length, it would be read as the next answer on the connection."""
+
+    async def behave(request: Received) -> None:
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 5000\r\n\r\n"
+        await request.connection.write(head + event("Pa"))
+        await asyncio.sleep(0.05)
+        request.connection.close()
+
+    engine.behaviour = behave
+    async with await gateway.chat({"model": MODEL, "stream": True}) as response:
+        text = await asyncio.wait_for(response.read(), 20)
+        assert "content-length" not in response.headers
+    assert text.startswith(event("Pa"))
+    assert text.count(b'"code": "engine_error"') == 1
+    engine.behaviour = answer
+    async with await gateway.chat() as again:  # on the same connection
+        assert (await again.json())["object"] == "chat.completion"
+
+
 async def test_a_silent_stream_ends_with_an_error_event(tmp_path: Path, engine: MockEngine) -> None:
     async def behave(request: Received) -> None:
         await request.connection.start_stream()

@@ -142,6 +142,8 @@ async def test_an_answer_and_whether_its_connection_is_used_again(
         ([b"HTTP/1.1 200 OK\r\nx: a\nset-cookie: b\r\n\r\n"], "garbage"),
         ([b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"], "garbage"),
         ([b"HTTP/1.1 200 OK\r\nx: " + b"a" * 100_000], "garbage"),
+        ([b"HTTP/1.1 099 Low\r\ncontent-length: 2\r\n\r\nok"], "garbage"),
+        ([b"HTTP/1.1 600 High\r\ncontent-length: 2\r\n\r\nok"], "garbage"),
     ],
 )  # fmt: skip
 async def test_an_answer_that_is_none(

@@ -286,7 +286,8 @@ class Relay:
             self._attempt.first_byte(self._loop.time())
         lines = answer_headers(headers, exchange.headers.request_id)
         lines += exchange.answer_lines() + self._way(self._attempt.backend.arm)
-        exchange.start(status, lines, length)
+        # An announced length would leave no room for the event that tells of an error.
+        exchange.start(status, lines, None if exchange.event_stream else length)
         exchange.request.expect("idle_timeout", self._engines.settings.timeouts.idle_s)
         if not exchange.request.writable:
             self.on_pause()

@@ -14,6 +14,7 @@ import httptools
 from citadel_llm.gateway.transport.request import Header
 
 Failure = Literal["unreachable", "lost", "garbage"]
+_LAST_STATUS = 599
 _MAX_HEAD_BYTES = 64 * 1024
 _TAIL_OF_HEAD = 256 * 1024
 
@@ -235,8 +236,12 @@ class EngineConnection(asyncio.Protocol):
         if status < 200:
             if status == 101:
                 raise ValueError("it switched protocols although nobody asked")
+            if status < 100:
+                raise ValueError(f"its status is {status}")
             self._headers = []
             return
+        if status > _LAST_STATUS:
+            raise ValueError(f"its status is {status}")
         self._status = status
         for name, value in self._headers:
             if name == b"content-length":
