@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import faults, page, policies, preflight, provisioning, swaps
+from bench import dashboards, faults, page, policies, preflight, provisioning, swaps
 from bench.gateway import soak, suite
 
 BENCHMARKS = {
@@ -13,6 +13,7 @@ BENCHMARKS = {
     **faults.BENCHMARKS,
     **swaps.BENCHMARKS,
     **policies.BENCHMARKS,
+    **dashboards.BENCHMARKS,
     **suite.BENCHMARKS,
     **soak.benchmarks(minutes=20),
 }

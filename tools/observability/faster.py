@@ -1,4 +1,4 @@
-"""The same rules in less time: every wait and every window is divided, for tests that cannot wait for minutes."""
+"""The same rules in less time: every wait and window is divided, for tests that cannot wait for minutes."""
 
 from __future__ import annotations
 
