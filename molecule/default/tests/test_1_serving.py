@@ -9,7 +9,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from conftest import ADDRESS, MODEL, QUESTION, answer, playbook
+from conftest import ADDRESS, MODEL, QUESTION, answer, playbook, until
 from openai import DefaultHttpxClient, OpenAI
 from testinfra.host import Host
 
@@ -130,7 +130,7 @@ def test_the_journal_has_the_request_and_no_key(server: Host, client: OpenAI, ke
         model=MODEL, messages=[{"role": "user", "content": "Say hello."}], max_tokens=2
     )
     request_id = answered.headers["x-request-id"]
-    lines = server.check_output("journalctl -u citadel-gateway -o cat -n 200")
-    assert request_id in lines
+    journal = "journalctl -u citadel-gateway -o cat -n 200"
+    until(lambda: request_id in server.check_output(journal), 30, "the request's line in the journal")
     assert key not in server.check_output("journalctl -o cat")
-    assert "Say hello" not in lines
+    assert "Say hello" not in server.check_output(journal)

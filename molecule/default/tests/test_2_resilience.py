@@ -45,7 +45,7 @@ def test_killed_api_server(server: Host, client: OpenAI) -> None:
 def test_reboot(server: Host, client: OpenAI) -> None:
     boot_id = server.check_output("cat /proc/sys/kernel/random/boot_id")
     server.run("systemctl reboot")
-    until(lambda: server.check_output("cat /proc/sys/kernel/random/boot_id") != boot_id, 60, "the reboot")
+    until(lambda: server.check_output("cat /proc/sys/kernel/random/boot_id") != boot_id, 180, "the reboot")
     until(lambda: "Paris" in answer(client), 300, "an answer after the reboot")
     assert server.check_output("systemctl --failed --no-legend") == ""
     run = playbook()
