@@ -14,6 +14,11 @@ _GENERATED = (
     "sum by (model) ("
     'label_replace(rate(vllm:generation_tokens_total[2m]), "model", "$1", "model_name", "(.+)"))'
 )
+_FAILED = 'citadel_gateway_backend_probes_total{kind="real", result!="passed"}'
+# A counter that appears with its first event has no increase yet: hence the second half.
+_PROBES_FAILED = (
+    f"sum by (host, model, backend) (increase({_FAILED}[2m]) > 0 or ({_FAILED} unless {_FAILED} offset 2m))"
+)
 
 ENGINE = Group(
     "citadel-engine-alerts",
@@ -32,9 +37,7 @@ ENGINE = Group(
         ),
         Alert(
             "EngineProbeFails",
-            "sum by (host, model, backend)"
-            ' (increase(citadel_gateway_backend_probes_total{kind="real", result!="passed"}[2m])) > 0'
-            " unless on (host, model, backend) sum by (host, model, backend)"
+            f"{_PROBES_FAILED} > 0 unless on (host, model, backend) sum by (host, model, backend)"
             ' (increase(citadel_gateway_backend_probes_total{kind="real", result="passed"}[2m])) > 0',
             "critical",
             "{{ $labels.host }}: back end {{ $labels.backend }} of {{ $labels.model }} generates nothing",
