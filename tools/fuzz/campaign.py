@@ -152,7 +152,7 @@ def _keep(failures: Path, name: str, case: Case, found: list[str], report: Repor
         return
     path = failures / f"fuzz-{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(case.dump() + "\n")
+    path.write_text(case.dump(found) + "\n")
     report.findings.append((str(path), found))
 
 

@@ -64,20 +64,27 @@ class Case:
     """Nothing is wrong with it: each request must be answered with 200."""
     listener: Listener = "api"
 
-    def dump(self) -> str:
-        """As a JSON document."""
+    def dump(self, found: list[str]) -> str:
+        """As a JSON document, with what was wrong."""
         text = base64.b64encode
         fields = {"lane": self.lane, "kind": self.kind, "data": text(self.data).decode(), "cuts": self.cuts}
         scripts = [
             [[text(piece).decode() for piece in script.pieces], script.ending] for script in self.scripts
         ]
-        rest = {"scripts": scripts, "leaves": self.leaves, "clean": self.clean, "listener": self.listener}
+        rest = {
+            "found": found,
+            "scripts": scripts,
+            "leaves": self.leaves,
+            "clean": self.clean,
+            "listener": self.listener,
+        }
         return json.dumps(fields | rest, indent=1)
 
     @classmethod
     def load(cls, document: str) -> Case:
         """From what `dump` made."""
         fields = json.loads(document)
+        del fields["found"]
         fields["data"] = base64.b64decode(fields["data"])
         fields["cuts"] = tuple(fields["cuts"])
         fields["scripts"] = tuple(

@@ -137,8 +137,7 @@ class World:
             counted = self._tasks_and_descriptors()
             if not left and (
                 self.at_rest == (0, 0)
-                or (counted[0] <= self.at_rest[0]
-                and counted[1] <= self.at_rest[1] + _SLACK)
+                or (counted[0] <= self.at_rest[0] and counted[1] <= self.at_rest[1] + _SLACK)
             ):
                 if self.at_rest == (0, 0):
                     self.at_rest = counted

@@ -7,8 +7,9 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import uvloop
 
-from citadel_llm.gateway.transport.client import Failure, Origin, Pool
+from citadel_llm.gateway.transport.client import EngineConnection, Failure, Origin, Pool
 from citadel_llm.gateway.transport.request import Header
 from files.app.tests.gateway.harness import until
 from files.app.tests.gateway.mock_engine import MockEngine, Received
@@ -228,6 +229,34 @@ async def test_a_cancelled_request_is_told_nothing_and_closes_its_connection(
     early.cancel()  # not even connected
     await until(lambda: pool.connections == set())
     assert answer.events == ["connected"]
+
+
+class _Impatient(Answer):
+    """Gives up in the moment in which the connection has been opened."""
+
+    connection: EngineConnection | None = None
+
+    def on_connected(self) -> None:
+        super().on_connected()
+        assert self.connection is not None
+        self.connection.cancel()
+
+
+def test_who_gives_up_as_the_connection_opens_leaves_nothing_behind() -> None:
+    """In that moment uvloop, as the gateway runs on it, tells of no end of the connection by itself."""
+
+    async def give_up() -> None:
+        engine = await MockEngine().start()
+        pool = Pool(connect_s=5, keepalive_s=60)
+        answers = [_Impatient() for _ in range(5)]
+        for answer in answers:
+            answer.connection = pool.send(Origin.of(engine.url), REQUEST, answer)
+        await until(lambda: all(answer.events == ["connected"] for answer in answers))
+        await until(lambda: pool.connections == set())
+        await engine.stop()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(give_up())
 
 
 async def test_nothing_is_read_while_it_is_paused(pool: Pool, engine: MockEngine) -> None:

@@ -201,6 +201,13 @@ async def test_head_has_no_body_but_its_length(site: Site) -> None:
     assert answer.endswith(b"\r\n\r\n")
 
 
+@pytest.mark.parametrize("data", [b"HEAD /a HTTP/1.1\r\n\r\n", b"HEAD x:1 HTTP/1.1\r\nhost: x\r\n\r\n"])
+async def test_head_has_no_body_when_it_is_refused(site: Site, data: bytes) -> None:
+    answer = await site.raw(data)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
 async def test_an_answer_of_unknown_length_ends_as_the_client_understands_it(
     site: Site, application: Recorder
 ) -> None:

@@ -93,7 +93,7 @@ class EngineConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self._pool = pool
         self._transport: asyncio.Transport | None = None
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._receiver: Receiver | None = None
         self._request = b""
@@ -148,10 +148,10 @@ class EngineConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def close(self) -> None:
-        if self._connecting is not None:
-            self._connecting.cancel()
         if self._transport is not None:
             self._transport.abort()
+        elif self._connecting is not None:
+            self._connecting.cancel()
 
     async def _connect(self) -> None:
         pool, origin = self._pool, self.origin
@@ -170,11 +170,16 @@ class EngineConnection(asyncio.Protocol):
             self._fail("unreachable", getattr(error, "strerror", None) or str(error) or type(error).__name__)
         finally:
             self._connecting = None
+            if self._receiver is None and self._transport is not None:
+                # Given up just after it was opened: uvloop does not tell of the end of such a connection.
+                self._transport.abort()
+                self.connection_lost(None)
 
     # -- what the event loop tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._parser = httptools.HttpResponseParser(self)
         self._pool.opened(self)
         receiver = self._receiver
         if receiver is None:

@@ -324,7 +324,9 @@ class ClientConnection(asyncio.Protocol):
         """Answer what was not understood, and close."""
         self._refusal = None
         self._deaf = True
-        request = Request(self, "GET", b"/", 0, [], [])
+        parser = self._parser
+        head = parser is not None and parser.get_method() == b"HEAD"  # as far as it is known
+        request = Request(self, "HEAD" if head else "GET", b"/", 0, [], [])
         request.refusal = refusal
         self._current = request
         headers, body = self._server.application.refuse(refusal, self._target)
