@@ -72,12 +72,11 @@ async def _send(client: _Client, data: bytes, cuts: tuple[int, ...]) -> None:
 
 async def _receive(client: _Client, sent: Reading) -> bool:
     """Wait for every answer that is due. False when one did not come in time."""
-    methods = [message.method for message in sent.messages]
     due = oracle.answered_to(sent)
     ends = due < len(sent.messages) or sent.end == "invalid"  # then the gateway closes, or answers once more
     end = time.monotonic() + _LONGEST_S
     while not client.closed:
-        got = read_answers(bytes(client.data), methods, closed=False)
+        got = read_answers(bytes(client.data), sent.methods, closed=False)
         if len(got.messages) >= due + ends and got.end == "clean":
             return True
         left = end - time.monotonic()
@@ -119,8 +118,8 @@ async def try_out(here: World, lane: Lane, case: Case, report: Report) -> list[s
     lane.before = sent
     report.cases[case.kind] += 1
     report.requests += max(1, len(sent.messages))
-    methods = [message.method for message in sent.messages]
-    report.answers.update(m.status for m in read_answers(bytes(client.data), methods, closed=closed).messages)
+    got = read_answers(bytes(client.data), sent.methods, closed=closed)
+    report.answers.update(answer.status for answer in got.messages)
     await asyncio.sleep(0)
     return found + here.take_complaints()
 

@@ -31,8 +31,7 @@ def answered_to(sent: Reading) -> int:
 
 def check_answers(case: Case, sent: Reading, data: bytes, *, closed: bool) -> list[str]:
     """What is wrong with what a client got."""
-    methods = [message.method for message in sent.messages]
-    got = read_answers(data, methods, closed=closed)
+    got = read_answers(data, sent.methods, closed=closed)
     found: list[str] = []
     if got.end == "invalid" or (got.end == "unfinished" and not (case.leaves or case.scripts)):
         found.append(f"an answer is not well formed ({got.end}): {data[got.rest :][:300]!r}")

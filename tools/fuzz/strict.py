@@ -52,6 +52,13 @@ class Reading:
     messages: tuple[Message, ...]
     end: End
     rest: int
+    last: bytes = b""
+    """The method of the request that could not be read to its end, as far as it has one."""
+
+    @property
+    def methods(self) -> list[bytes]:
+        """The methods of all requests, that one included."""
+        return [*(message.method for message in self.messages), self.last or b"GET"]
 
 
 class _Unfinished(Exception):  # noqa: N818 (it is a finding, not a fault)
@@ -72,10 +79,14 @@ def read_requests(data: bytes) -> Reading:
         try:
             message, at = _request(data, at)
         except _Unfinished:
-            return Reading(tuple(messages), "unfinished", at)
+            return Reading(tuple(messages), "unfinished", at, _method(data, at))
         except _Invalid:
-            return Reading(tuple(messages), "invalid", at)
+            return Reading(tuple(messages), "invalid", at, _method(data, at))
         messages.append(message)
+
+
+def _method(data: bytes, at: int) -> bytes:
+    return data[at : at + 200].lstrip(b"\r\n").partition(b" ")[0]
 
 
 def read_answers(data: bytes, methods: Sequence[bytes], *, closed: bool) -> Reading:

@@ -33,7 +33,7 @@ _SLACK = 4
 _SETTINGS: dict[str, Any] = {
     # An engine that answers nonsense is asked again at once, and what it does not end is ended soon.
     "breaker": {"consecutive": 1000, "min_requests": 100_000, "open_s": 0, "open_max_s": 0},
-    "timeouts": {"head_s": 1.5, "body_s": 1.5, "first_byte_s": 0.4, "idle_s": 0.3, "send_s": 0.5},
+    "timeouts": {"head_s": 4, "body_s": 4, "first_byte_s": 0.4, "idle_s": 0.3, "send_s": 0.5},
     "backends": {"keepalive_s": 0.2},
     "retries": {"min_per_s": 100_000},
     "max_json_depth": 64,
