@@ -17,6 +17,7 @@ _KEPT_BACK = frozenset(
     b"connection transfer-encoding upgrade te trailer expect http2-settings keep-alive "
     b"authorization x-api-key cookie proxy-connection".split()
 )
+_METHODS = frozenset(b"GET HEAD POST PUT DELETE OPTIONS TRACE PATCH CONNECT".split())
 _GOOD_BODIES = (answers.ANSWER, b"".join(answers.EVENTS))
 
 
@@ -48,7 +49,9 @@ def check_answers(case: Case, sent: Reading, data: bytes, *, closed: bool) -> li
 
 
 def _check_answer(case: Case, request: Message | None, answer: Message) -> list[str]:
-    path = request.first[1].partition(b"?")[0] if request is not None else None
+    # Of a method that does not exist, nobody reads the target.
+    known = request is not None and request.method in _METHODS
+    path = request.first[1].partition(b"?")[0] if request is not None and known else None
     head = request is not None and request.method == b"HEAD"
     found: list[str] = []
     if case.listener == "internal":

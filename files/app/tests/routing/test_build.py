@@ -23,6 +23,7 @@ class Deployment:
     aliases: tuple[str, ...] = ()
     base_url: str = "http://127.0.0.1:8101"
     task: Task = "generate"
+    max_num_seqs: int | None = None
 
 
 TWO = [Deployment("b", aliases=("x", "smol")), Deployment("a", aliases=("x", "y"))]
@@ -53,6 +54,19 @@ def test_what_is_set_for_a_model_is_in_the_snapshot() -> None:
     )
     assert [(b.name, b.weight, b.max_in_flight) for b in smol.backends] == [("a", 1, 1024), ("b", 0.5, 9)]
     assert (other.policy, other.arms, other.paused) == ("least_load", (), False)
+
+
+def test_a_back_end_gets_a_little_more_than_its_engine_computes_at_once() -> None:
+    deployments = [
+        Deployment("unknown"),
+        Deployment("one", max_num_seqs=1),
+        Deployment("many", max_num_seqs=256),
+        Deployment("told", max_num_seqs=256),
+    ]
+    routing = ModelRouting(backends={"told": BackendRouting(max_in_flight=9), "one": BackendRouting(weight=2)})
+    snapshot, _ = build(deployments, [], None, {"smol": routing})
+    found = {backend.name: backend.max_in_flight for backend in snapshot.models[0].backends}
+    assert found == {"unknown": 1024, "one": 2, "many": 320, "told": 9}
 
 
 def test_it_is_replaced_only_when_it_differs(tmp_path: Path) -> None:

@@ -206,6 +206,8 @@ async def test_head_has_no_body_when_it_is_refused(site: Site, data: bytes) -> N
     answer = await site.raw(data)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.endswith(b"\r\n\r\n")
+    answers = await site.raw(b"HEAD /a HTTP/1.1\r\nhost: x\r\n\r\nnonsense")
+    assert answers.endswith(b"Invalid method encountered.")  # of what came after it, nobody knows the method
 
 
 async def test_an_answer_of_unknown_length_ends_as_the_client_understands_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -40,6 +41,8 @@ class DeploymentLike(Protocol):
     def base_url(self) -> str: ...
     @property
     def task(self) -> schema.Task: ...
+    @property
+    def max_num_seqs(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +159,19 @@ def _backend(deployment: DeploymentLike, routing: BackendRouting, engine: str | 
         model=deployment.model,
         engine=engine if here else None,
         weight=routing.weight,
-        max_in_flight=routing.max_in_flight,
+        max_in_flight=routing.max_in_flight or _places(deployment.max_num_seqs),
     )
+
+
+def _places(computed: int | None) -> int:
+    """How many requests an engine gets at once that computes so many.
+
+    A few wait in the engine, so that it never waits for the next one. The others wait in the gateway, where
+    keys take turns and any engine that becomes free takes them.
+    """
+    if computed is None:
+        return int(schema.Backend.model_fields["max_in_flight"].default)
+    return math.ceil(computed * 1.25)
 
 
 def _key(record: KeyRecord) -> schema.Key:

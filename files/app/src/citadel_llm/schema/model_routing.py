@@ -19,11 +19,12 @@ class BackendRouting(Part):
         default=Backend.model_fields["weight"].default,
         description=Backend.model_fields["weight"].description,
     )
-    max_in_flight: int = Field(
-        default=Backend.model_fields["max_in_flight"].default,
+    max_in_flight: int | None = Field(
+        default=None,
         ge=1,
         le=1_000_000,
-        description=Backend.model_fields["max_in_flight"].description,
+        description="Most requests at once; more wait in the model's queue. Without it a quarter more than the "
+        "engine computes at once, where its max-num-seqs is known, else 1024.",
     )
 
 

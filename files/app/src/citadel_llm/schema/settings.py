@@ -279,6 +279,9 @@ class Deployment(Section):
     )
     task: Task = Field(default="generate", description="What the model does")
     max_model_len: int | None = Field(default=None, ge=1, description="Longest context in tokens")
+    max_num_seqs: int | None = Field(
+        default=None, ge=1, description="Most requests that the engine computes at once, where that is known"
+    )
 
     @property
     def service_unit(self) -> str:

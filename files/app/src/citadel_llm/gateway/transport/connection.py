@@ -33,6 +33,7 @@ class ClientConnection(asyncio.Protocol):
         "_advancing",
         "_ahead",
         "_armed",
+        "_bad_target",
         "_current",
         "_deaf",
         "_due",
@@ -68,6 +69,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_fed = 0
         self._head_size = 0
         self._target = b""
+        self._bad_target = False
         self._headers: list[Header] = []
         self._framing: list[Header] = []
         self._parsing: Request | None = None  # its body arrives
@@ -247,6 +249,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _not_understood(self, error: Exception) -> None:
         if not self._deaf:
+            self._bad_target = isinstance(error, httptools.HttpParserInvalidURLError)
             last = self._queue[-1] if self._queue else self._current
             closing = last is not None and last.close and last.complete
             self._deaf = True
@@ -325,7 +328,10 @@ class ClientConnection(asyncio.Protocol):
         self._refusal = None
         self._deaf = True
         parser = self._parser
-        head = parser is not None and parser.get_method() == b"HEAD"  # as far as it is known
+        # Before the target has been reached, the parser's method is the last request's.
+        head = (
+            parser is not None and bool(self._target or self._bad_target) and parser.get_method() == b"HEAD"
+        )
         request = Request(self, "HEAD" if head else "GET", b"/", 0, [], [])
         request.refusal = refusal
         self._current = request
