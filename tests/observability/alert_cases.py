@@ -173,11 +173,11 @@ GPU = (
     Case(
         "GpuXid",
         {'citadel_gpu_xid_errors_total{host="a",gpu="1",xid="31"}': "1x5 3x20"},
-        {'citadel_gpu_xid_errors_total{host="a",gpu="1",xid="31"}': "1x60"},
+        {'citadel_gpu_xid_errors_total{host="a",gpu="1",xid="31"}': "1x12 _x2 1x60"},
         "12m",
         "2",
         _host(gpu="1", xid="31"),
-        quiet_at="30m",
+        quiet_at="24m",
     ),
     Case(
         "GpuXidDcgm",

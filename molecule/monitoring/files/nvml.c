@@ -1,5 +1,7 @@
-/* A library that shows two GPUs: as much of NVML as nvitop-exporter asks for. Every value is made up. */
+/* A library that shows two GPUs: as much of NVML as nvitop-exporter asks for. Every value is made up.
+   While /srv/hot is there, the second one is too hot. */
 #include <stdio.h>
+#include <unistd.h>
 
 typedef struct { unsigned index; } device;
 typedef struct { unsigned long long total, free, used; } memory;
@@ -44,7 +46,7 @@ int nvmlDeviceGetUtilizationRates(device *handle, utilization *found) {
 }
 int nvmlDeviceGetTemperature(device *handle, int sensor, unsigned *celsius) {
     (void)sensor;
-    *celsius = 61 + handle->index;
+    *celsius = handle->index == 1 && access("/srv/hot", F_OK) == 0 ? 93 : 61 + handle->index;
     return 0;
 }
 int nvmlDeviceGetPowerUsage(device *handle, unsigned *milliwatts) { (void)handle; *milliwatts = 121000; return 0; }

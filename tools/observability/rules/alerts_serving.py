@@ -15,9 +15,10 @@ _GENERATED = (
     'label_replace(rate(vllm:generation_tokens_total[2m]), "model", "$1", "model_name", "(.+)"))'
 )
 _FAILED = 'citadel_gateway_backend_probes_total{kind="real", result!="passed"}'
-# A counter that appears with its first event has no increase yet: hence the second half.
 _PROBES_FAILED = (
-    f"sum by (host, model, backend) (increase({_FAILED}[2m]) > 0 or ({_FAILED} unless {_FAILED} offset 2m))"
+    f"sum by (host, model, backend) (increase({_FAILED}[2m]) > 0"
+    # A counter that appears with its first event has no increase yet.
+    f" or ({_FAILED} unless last_over_time({_FAILED}[10m] offset 2m)))"
 )
 
 ENGINE = Group(

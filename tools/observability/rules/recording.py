@@ -61,11 +61,13 @@ GPU = Group(
             f"{_dcgm('DCGM_FI_DEV_SM_CLOCK')} * 1e6",
         ),
         Record("host:gpus:count", "count by (host) (gpu:temperature:celsius)"),
-        # A counter that appears with its first event has no increase yet: hence the second half.
+        # A counter that appears with its first event has no increase yet: hence the second half. It looks
+        # back over more than a moment, for a restart of the exporter leaves a gap.
         Record(
             "gpu:xid_errors:increase10m",
             "sum by (host, gpu, xid) (increase(citadel_gpu_xid_errors_total[10m]) > 0"
-            " or (citadel_gpu_xid_errors_total unless citadel_gpu_xid_errors_total offset 10m))",
+            " or (citadel_gpu_xid_errors_total"
+            " unless last_over_time(citadel_gpu_xid_errors_total[10m] offset 10m)))",
         ),
     ),
 )
