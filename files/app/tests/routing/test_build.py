@@ -63,7 +63,8 @@ def test_a_back_end_gets_a_little_more_than_its_engine_computes_at_once() -> Non
         Deployment("many", max_num_seqs=256),
         Deployment("told", max_num_seqs=256),
     ]
-    routing = ModelRouting(backends={"told": BackendRouting(max_in_flight=9), "one": BackendRouting(weight=2)})
+    backends = {"told": BackendRouting(max_in_flight=9), "one": BackendRouting(weight=2)}
+    routing = ModelRouting(backends=backends)
     snapshot, _ = build(deployments, [], None, {"smol": routing})
     found = {backend.name: backend.max_in_flight for backend in snapshot.models[0].backends}
     assert found == {"unknown": 1024, "one": 2, "many": 320, "told": 9}

@@ -23,8 +23,8 @@ class BackendRouting(Part):
         default=None,
         ge=1,
         le=1_000_000,
-        description="Most requests at once; more wait in the model's queue. Without it a quarter more than the "
-        "engine computes at once, where its max-num-seqs is known, else 1024.",
+        description="Most requests at once; more wait in the model's queue. Without it a quarter more than "
+        "the engine computes at once, where its max-num-seqs is known, else 1024.",
     )
 
 
