@@ -100,7 +100,7 @@ def decide(
     """
     unit = units[spec.name]
     if not unit.is_active:
-        return _decide_inactive(unit, units)
+        return _decide_inactive(spec, unit, units)
     if record is not None and record.invocation != unit.invocation:
         record = None  # it tells what was good, but nothing of this process
     since = unit.started or 0.0
@@ -114,9 +114,10 @@ def decide(
     return Step(spec.name, "reloaded" if reasons else "none", reasons)
 
 
-def _decide_inactive(unit: Unit, units: Mapping[str, Unit]) -> Step:
+def _decide_inactive(spec: UnitSpec, unit: Unit, units: Mapping[str, Unit]) -> Step:
     sockets = [name for name in unit.triggered_by if units.get(name, Unit(name)).is_active]
-    if sockets and unit.active == "inactive":
+    # A unit that starts with the host does not wait for its first client either.
+    if sockets and unit.active == "inactive" and not spec.enabled:
         return Step(unit.name, "none", [f"waits for {', '.join(sockets)}"])
     if unit.active in ("activating", "deactivating"):
         return Step(unit.name, "restarted", [f"is {unit.active} ({unit.sub})"])

@@ -335,6 +335,14 @@ def test_a_unit_that_waits_for_its_socket(bench: Bench) -> None:
     assert actions(bench.apply()) == ["started", "none"]
 
 
+def test_a_unit_that_starts_with_the_host_does_not_wait_for_its_socket(bench: Bench) -> None:
+    bench.host.units[ONE].triggered_by = "engine.socket"
+    bench.host.units["engine.socket"] = FakeUnit(active="active", sub="listening")
+    units = (replace(bench.request().units[0], enabled=True),)
+    assert bench.apply(units=units).steps[ONE].action == "started"
+    assert f"start {ONE}" in bench.host.calls
+
+
 def test_a_unit_that_restarts_again_and_again_is_restarted(bench: Bench) -> None:
     bench.host.units[ONE].active, bench.host.units[ONE].sub = "activating", "auto-restart"
     assert bench.apply().steps[ONE].reasons == ["is activating (auto-restart)"]
