@@ -6,6 +6,7 @@ import argparse
 
 from bench import dashboards, faults, page, policies, preflight, provisioning, swaps
 from bench.gateway import soak, suite
+from bench.prefix import measuring as prefix
 
 BENCHMARKS = {
     **provisioning.BENCHMARKS,
@@ -13,6 +14,7 @@ BENCHMARKS = {
     **faults.BENCHMARKS,
     **swaps.BENCHMARKS,
     **policies.BENCHMARKS,
+    **prefix.BENCHMARKS,
     **dashboards.BENCHMARKS,
     **suite.BENCHMARKS,
     **soak.benchmarks(minutes=20),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
+import shlex
 import ssl
 import subprocess
 import sys
@@ -11,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import testinfra
@@ -27,6 +31,9 @@ ADDRESS = yaml.safe_load((INVENTORY / "hosts.yml").read_text())["all"]["children
 STATE = Path(os.environ.get("CITADEL_LAB_STATE", "/var/lib/citadel-lab"))
 CACHE = Path(os.environ.get("CITADEL_CACHE") or Path.home() / ".cache/citadel")
 MODEL = "smollm2-135m-instruct"
+EMBEDDINGS = "all-minilm-l6-v2"
+SIMULATED = "simulated"
+COLLECTIONS = ROOT / "collections"
 QUESTION = "What is the capital of France?"
 
 
@@ -55,11 +62,28 @@ def playbook_argv(
 
 def playbook(*arguments: str, book: str = "playbooks/site.yml", executable: str | None = None) -> Run:
     """Run a playbook of the repository to its end."""
-    argv = playbook_argv(*arguments, book=book, executable=executable)
+    return run_ansible(playbook_argv(*arguments, book=book, executable=executable))
+
+
+def stages(*names: str, collections: Path = COLLECTIONS, **variables: object) -> Run:
+    """Run stages one after the other, out of this collection or of another one."""
+    books = [str(collections / "ansible_collections/citadel/llm/playbooks" / f"{name}.yml") for name in names]
+    extra = ["--extra-vars", json.dumps(variables)]
+    return run_ansible(
+        playbook_argv(*books[1:], *extra, book=books[0]), ANSIBLE_COLLECTIONS_PATH=str(collections)
+    )
+
+
+def run_ansible(argv: list[str], **environment: str) -> Run:
     # Molecule forces colours on what it starts, and a coloured count is none that can be read.
     plain = {name: value for name, value in os.environ.items() if name != "ANSIBLE_FORCE_COLOR"}
     run = subprocess.run(
-        argv, cwd=ROOT, env={**plain, "ANSIBLE_NOCOLOR": "true"}, text=True, capture_output=True, check=False
+        argv,
+        cwd=ROOT,
+        env={**plain, "ANSIBLE_NOCOLOR": "true", **environment},
+        text=True,
+        capture_output=True,
+        check=False,
     )
     return Run(run.returncode, run.stdout + run.stderr)
 
@@ -114,3 +138,61 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> None:
         if time.monotonic() > deadline:
             pytest.fail(f"{what} did not happen within {seconds:.0f} s: {reason}")
         time.sleep(1)
+
+
+@pytest.fixture(scope="session")
+def engines(server: Host) -> None:
+    """Besides the first engine another one of its model, one for embeddings, and one that is simulated.
+
+    The simulated one is a deployment like the others but for what its unit starts.
+    """
+    program = "/opt/citadel/simulated_engine.py"
+    source = (ROOT / "molecule/default/files/simulated_engine.py").read_text()
+    start = f"/opt/citadel/app/current/bin/python {program} 8104"
+    folder = f"/etc/systemd/system/citadel-engine@{SIMULATED}.service.d"
+    server.check_output(
+        "printf %s {} | base64 -d > {} && mkdir -p {} && printf %b {} > {}/simulated.conf".format(
+            *(base64.b64encode(source.encode()).decode(), program, folder),
+            *(shlex.quote(f"[Service]\\nExecStartPre=\\nExecStart=\\nExecStart={start}\\n"), folder),
+        )
+    )
+    run = stages("config", "model", "engine", "gateway", **more_engines())
+    assert run.rc == 0, run.output[-6000:]
+
+
+def more_engines() -> dict[str, Any]:
+    """Variables of a host with more engines than the scenario's own."""
+    base = yaml.safe_load((INVENTORY / "group_vars/all.yml").read_text())
+    (first,) = base["citadel_deployments"]
+    second = {
+        **first,
+        "name": "smollm2-b",
+        "port": 8102,
+        "arguments": {**first["arguments"], "max-num-seqs": 8},
+        "environment": {"VLLM_CPU_OMP_THREADS_BIND": "1"},
+    }
+    embeddings = {
+        "name": "minilm",
+        "model": EMBEDDINGS,
+        "task": "embed",
+        "port": 8103,
+        "accelerator": "cpu",
+        "arguments": {"dtype": "float32", "enforce-eager": True, "kv-cache-memory-bytes": 16 * 2**20},
+        "environment": {"VLLM_CPU_OMP_THREADS_BIND": "1"},
+    }
+    simulated = {
+        "name": SIMULATED,
+        "model": MODEL,
+        "served_name": SIMULATED,
+        "port": 8104,
+        "accelerator": "cpu",
+    }
+    return {
+        "citadel_deployments": [first, second, embeddings, simulated],
+        "model_artifacts": [
+            {"name": name, "source": {"directory": str(CACHE / "models" / name)}}
+            for name in (MODEL, EMBEDDINGS)
+        ],
+        "gateway_keys": [{"id": "default"}, {"id": "one-at-a-time", "limits": {"concurrent_requests": 1}}],
+        "config_routing": {SIMULATED: {"queue": {"pause_s": 60}}},
+    }
