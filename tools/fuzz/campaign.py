@@ -18,7 +18,7 @@ from tools.fuzz.grammar import Case, make
 from tools.fuzz.strict import Reading, read_answers, read_requests
 from tools.fuzz.world import Lane, World, world
 
-_LONGEST_S = 10.0
+_LONGEST_S = 60.0
 _LANES = 12
 _ROUND = 40
 """So many inputs in each lane, and then a look at what is left over."""
@@ -115,7 +115,7 @@ async def try_out(here: World, lane: Lane, case: Case, report: Report) -> list[s
         repeats = engine is lane.wild
         found += oracle.check_requests(sent, lane.before, engine.seen, lane.names.renamed, repeats=repeats)
         found += engine.complaints
-    lane.before = sent
+    lane.before.append(sent)
     report.cases[case.kind] += 1
     report.requests += max(1, len(sent.messages))
     got = read_answers(bytes(client.data), sent.methods, closed=closed)

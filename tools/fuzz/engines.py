@@ -10,6 +10,8 @@ from tools.fuzz import answers
 from tools.fuzz.answers import Script
 from tools.fuzz.strict import Message, read_requests
 
+_KEEP_S = 0.05
+
 
 class Engine:
     """Listens on a port of its own. `seen` has every request of an input, in the order of arrival.
@@ -106,5 +108,8 @@ def _play(transport: asyncio.Transport, pieces: list[bytes], ending: answers.End
         asyncio.get_running_loop().call_soon(again)
     elif ending == "close":
         transport.close()
+    elif ending == "keep":
+        # Long enough for another request, and no time-out has to end what is not complete.
+        asyncio.get_running_loop().call_later(_KEEP_S, transport.close)
     elif ending == "reset":
         transport.abort()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from citadel_llm.gateway.api.endpoints import ENDPOINTS
 from tools.fuzz import answers
@@ -89,15 +89,16 @@ def _check_error(path: bytes | None, answer: Message) -> list[str]:
 
 
 def check_requests(
-    sent: Reading, before: Reading, seen: Sequence[Message], renamed: str, *, repeats: bool
+    sent: Reading, before: Iterable[Reading], seen: Sequence[Message], renamed: str, *, repeats: bool
 ) -> list[str]:
     """What engines saw must be what the client sent, in that order. With `repeats`, again and again.
 
-    `before` is what the client before it sent: it may have left while its requests were on their way.
+    `before` is what clients before it sent: they may have left while their requests were on their way.
     """
     at = 0
+    earlier = [message for reading in before for message in reading.messages]
     for message in seen:
-        if any(not _difference(earlier, message, renamed) for earlier in before.messages):
+        if any(not _difference(one, message, renamed) for one in earlier):
             continue
         place = at
         while place < len(sent.messages) and _difference(sent.messages[place], message, renamed):

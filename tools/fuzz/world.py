@@ -9,6 +9,7 @@ import io
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,9 +32,9 @@ _PATIENCE_S = 20.0
 _SLACK = 4
 """Descriptors: connections of the client that behaves come and go."""
 _SETTINGS: dict[str, Any] = {
-    # An engine that answers nonsense is asked again at once, and what it does not end is ended soon.
+    # An engine that answers nonsense is asked again at once. Waits are long: the machine may be busy.
     "breaker": {"consecutive": 1000, "min_requests": 100_000, "open_s": 0, "open_max_s": 0},
-    "timeouts": {"head_s": 4, "body_s": 4, "first_byte_s": 0.4, "idle_s": 0.3, "send_s": 0.5},
+    "timeouts": {"head_s": 15, "body_s": 15, "first_byte_s": 10, "idle_s": 10, "send_s": 10},
     "backends": {"keepalive_s": 0.2},
     "retries": {"min_per_s": 100_000},
     "max_json_depth": 64,
@@ -69,8 +70,8 @@ class Lane:
     names: Names
     plain: Engine
     wild: Engine
-    before: Reading = field(default_factory=lambda: Reading((), "clean", 0))
-    """What the last client sent."""
+    before: deque[Reading] = field(default_factory=lambda: deque(maxlen=8))
+    """What the last clients sent."""
 
     def models(self) -> list[Model]:
         """The models of the lane."""

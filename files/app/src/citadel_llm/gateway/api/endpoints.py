@@ -18,7 +18,11 @@ _ALL: tuple[Task, ...] = ("generate", "embed", "score")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One endpoint that engines serve. `least_engine` is the first version of vLLM that has it."""
+    """One endpoint that engines serve. `least_engine` is the first version of vLLM that has it.
+
+    Least versions are those whose source has the route below `vllm/entrypoints` while the release before has
+    not: PyPI's sdists of 0.9.2 and 0.10.0, of 0.11.0 and 0.11.1, of 0.16.0 and 0.17.0.
+    """
 
     name: str
     path: str
