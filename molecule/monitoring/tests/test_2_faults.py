@@ -89,10 +89,14 @@ def test_a_host_that_cannot_be_reached_is_one_alert(
 ) -> None:
     make(HOST, watched, central, faults)
     since = faults[HOST.name]
-    wait_until_told(central, since, (HOST,), faults)
-    time.sleep(max(0.0, since + 200 / FASTER - time.time()))  # engines, gateway and GPUs are missing as well
-    assert unexpected(central, since) == set()
-    mend(HOST, watched, central)
+    try:
+        wait_until_told(central, since, (HOST,), faults)
+        time.sleep(
+            max(0.0, since + 200 / FASTER - time.time())
+        )  # engines, gateway and GPUs are missing as well
+        assert unexpected(central, since) == set()
+    finally:
+        mend(HOST, watched, central)
     until(
         lambda: told(HOST, notices(central, since), "resolved"),
         900 / FASTER + 60,
