@@ -1,8 +1,8 @@
 """A reading of HTTP/1.1 that takes only what RFC 9112 allows, to compare the gateway's with.
 
 It shares no code with the gateway: regular expressions over whole messages, where the gateway has a parser
-that reads as bytes arrive. Line ends before a request are skipped whatever they are: they cannot be taken for
-anything else.
+that reads as bytes arrive. What parsers may forgive, and nobody can take for anything else, is forgiven: line
+ends before a request whatever they are, and more than one space in its first line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ End = Literal["clean", "unfinished", "invalid"]
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]*"
 _FIELDS = rb"((?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*)\r\n"
-_REQUEST = re.compile(rb"[\r\n]*(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/1\.([01])\r\n" + _FIELDS)
+_REQUEST = re.compile(rb"[\r\n]*(" + _TOKEN + rb") +([\x21-\x7e]+) +HTTP/1\.([01])\r\n" + _FIELDS)
 _ANSWER = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) " + _VALUE + rb"\r\n" + _FIELDS)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[\t ]*;" + _VALUE + rb")?\r\n")
 _TRAILER = re.compile(_FIELDS)
