@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 import testinfra
-from faults import TOGETHER, Fault
+from faults import AMBIENT, TOGETHER, Fault
 from testinfra.host import Host
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -163,7 +163,14 @@ def faults(watched: Host, central: Host) -> Iterator[dict[str, float]]:
     def all_up() -> bool:
         return all(target["health"] == "up" for target in ask(central, "targets")["activeTargets"])
 
+    def quiet() -> bool:
+        return {
+            one["metric"]["alertname"] for one in query(central, 'ALERTS{alertstate="firing"}')
+        } <= AMBIENT
+
     until(all_up, 60, "every target is up")
+    until(quiet, 60, "no alert fires", lambda: query(central, "ALERTS"))
+    time.sleep(5)  # what has ended is told
     assert "Paris" in request(watched, REQUEST)
     made: dict[str, float] = {}
     for fault in TOGETHER:

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from conftest import Notice, make, mend, notices, query, received, until
-from faults import FASTER, GATEWAY, HOST, TOGETHER, Fault
+from faults import AMBIENT, FASTER, GATEWAY, HOST, TOGETHER, Fault
 from testinfra.host import Host
 
 ALL = (*TOGETHER, GATEWAY, HOST)
-AMBIENT = {"ClockNotSynchronised"}
-"""Lab hosts have the clock of the machine below them, which may have no source."""
 
 
 def told(fault: Fault, found: list[Notice], status: str = "firing") -> list[float]:
