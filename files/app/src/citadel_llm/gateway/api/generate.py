@@ -93,8 +93,11 @@ def _add(app: FastAPI, endpoint: Endpoint, security: list[Any]) -> None:
     error = AnthropicErrorAnswer if endpoint.form == "anthropic" else ErrorAnswer
     responses = _errors(error, tuple(_STATUSES))
     if endpoint.streams:
-        events = {"schema": {"type": "string", "description": "Server-sent events, when `stream` is true."}}
-        responses[200] = {"content": {"text/event-stream": events}}
+        # Without a schema: readers differ on whether it would be that of the text or that of each event.
+        responses[200] = {
+            "description": "The answer, or server-sent events when `stream` is true.",
+            "content": {"text/event-stream": {}},
+        }
     app.add_api_route(
         endpoint.path,
         handler,
