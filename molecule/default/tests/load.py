@@ -18,7 +18,7 @@ from conftest import ADDRESS, MODEL, SIMULATED
 
 CLIENTS, STRANGERS = 20, 4
 """Clients that keep their connection, and clients that open one for each request."""
-REQUEST_S = 60
+REQUEST_S, LONGEST_S = 60, 300
 _WORDS: list[Any] = [{"role": "user", "content": "Say one word."}]
 
 
@@ -52,10 +52,15 @@ class Load:
     ca: Path
     key: str
 
-    def during(self, change: Callable[[], None], *, least: int = 5_000, times: int = 1) -> Results:
-        """Make a change so often at least, and load the API until that is over and enough was asked."""
+    def during(
+        self, change: Callable[[], None], *, least: int, times: int = 1, pause_s: float = 0
+    ) -> Results:
+        """Make a change so often at least, and load the API until that is over and enough was asked.
+
+        Each client waits `pause_s` before its next request.
+        """
         results, stop = Results(), threading.Event()
-        thread = threading.Thread(target=lambda: asyncio.run(self._run(results, stop)))
+        thread = threading.Thread(target=lambda: asyncio.run(self._run(results, stop, pause_s)))
         began = time.monotonic()
         thread.start()
         try:
@@ -63,7 +68,7 @@ class Load:
                 time.sleep(0.5)
                 change()
                 results.times += 1
-            while results.total < least and time.monotonic() < began + 120:
+            while results.total < least and time.monotonic() < began + LONGEST_S:
                 time.sleep(0.1)
         finally:
             stop.set()
@@ -71,10 +76,10 @@ class Load:
             results.seconds = time.monotonic() - began
         return results
 
-    async def _run(self, results: Results, stop: threading.Event) -> None:
+    async def _run(self, results: Results, stop: threading.Event, pause_s: float) -> None:
         async with self._session(keep=True) as kept, self._session(keep=False) as new:
-            clients = [_client(kept, results, stop, number) for number in range(CLIENTS)]
-            clients += [_client(new, results, stop, number) for number in range(STRANGERS)]
+            clients = [_client(kept, results, stop, pause_s, number) for number in range(CLIENTS)]
+            clients += [_client(new, results, stop, pause_s, number) for number in range(STRANGERS)]
             await asyncio.gather(*clients, _real(kept, results, stop))
 
     @asynccontextmanager
@@ -92,13 +97,14 @@ class Load:
 
 
 async def _client(
-    session: aiohttp.ClientSession, results: Results, stop: threading.Event, number: int
+    session: aiohttp.ClientSession, results: Results, stop: threading.Event, pause_s: float, number: int
 ) -> None:
     kind = "on new connections" if session.connector.force_close else "simulated"  # type: ignore[union-attr]
     while not stop.is_set():
         number += 1
         stream = number % 5 == 0
         await _ask(session, results, f"{kind}, streams" if stream else kind, SIMULATED, stream=stream)
+        await asyncio.sleep(pause_s)
 
 
 async def _real(session: aiohttp.ClientSession, results: Results, stop: threading.Event) -> None:

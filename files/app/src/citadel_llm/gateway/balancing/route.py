@@ -116,7 +116,7 @@ class ModelRoute:
             wish.sticky = _first(model.sticky, value_of)
         if model.policy == "session":
             wish.session = _first(model.session, value_of)
-        elif model.policy == "prefix":
+        elif model.policy == "prefix" and len(self.backends) > 1:  # else there is no choice to make
             wish.blocks = blocks_of(prompt(), self._around.prefix, self.name)
         return wish
 
