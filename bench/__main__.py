@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bench import dashboards, faults, page, policies, preflight, provisioning, swaps
-from bench.gateway import soak, suite
+from bench.gateway import slow, soak, suite
 from bench.prefix import measuring as prefix
 
 BENCHMARKS = {
@@ -17,6 +17,7 @@ BENCHMARKS = {
     **prefix.BENCHMARKS,
     **dashboards.BENCHMARKS,
     **suite.BENCHMARKS,
+    **slow.BENCHMARKS,
     **soak.benchmarks(minutes=20),
 }
 
