@@ -352,6 +352,7 @@ class Relay:
     def on_timeout(self, reason: str) -> ApiError | None:
         timeouts = self._engines.settings.timeouts
         if reason == "slow_client":
+            self._exchange.request.close = True  # what lies in buffers is not kept until it is idle for long
             return errors.client_too_slow(timeouts.send_s)
         if self._attempt is None:
             return errors.internal()
