@@ -73,7 +73,9 @@ def inputs(
     found.update(dict.fromkeys(unit.environment_files, "environment file"))
     found.update(dict.fromkeys((*spec.files, *spec.restart_on), "file"))
     found.update(dict.fromkeys(links, "link"))
-    return {path: kind for path, kind in found.items() if path not in spec.reload_on}
+    # A socket has no process that reads anything through a link, and a restart would refuse those who wait in it.
+    unread = {*spec.reload_on, *(links if spec.name.endswith(".socket") else ())}
+    return {path: kind for path, kind in found.items() if path not in unread}
 
 
 def _stale(paths: Dict[str, str], since: float, record: Optional[Record]) -> List[str]:

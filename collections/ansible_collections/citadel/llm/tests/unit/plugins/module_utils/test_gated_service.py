@@ -343,6 +343,17 @@ def test_a_unit_that_starts_with_the_host_does_not_wait_for_its_socket(bench: Be
     assert f"start {ONE}" in bench.host.calls
 
 
+def test_a_socket_stays_open_when_a_link_changes(bench: Bench) -> None:
+    bench.host.units["one.socket"] = FakeUnit()
+    units = (UnitSpec("one.socket"), *bench.request().units)
+    bench.apply(units=units)
+    bench.point("better")
+    report = bench.apply(units=units)
+    assert report.steps["one.socket"].action == "none"
+    assert report.steps[ONE].action == "restarted"
+    assert "restart one.socket" not in bench.host.calls
+
+
 def test_a_unit_that_restarts_again_and_again_is_restarted(bench: Bench) -> None:
     bench.host.units[ONE].active, bench.host.units[ONE].sub = "activating", "auto-restart"
     assert bench.apply().steps[ONE].reasons == ["is activating (auto-restart)"]
