@@ -186,7 +186,7 @@ INTRODUCTION = (
     f"The gateway's own choice of back ends in front of {ENGINES} simulated engines, in simulated time: the\n"
     "time to the first token, median and 99th percentile, and the share of prompt blocks found in a\n"
     "prefix cache. An engine computes prompts one after the other, skips what it has cached, and generates\n"
-    f"for {PLACES} requests at once. Hence the default, `least_load`, and `prefix` where prompts begin alike."
+    f"for {PLACES} requests at once. Hence the default, `prefix`: it is `least_load` where nothing is shared."
 )
 
 BENCHMARKS = {"policies": Benchmark("Policies", INTRODUCTION, measure)}

@@ -22,7 +22,7 @@ MODEL = "smol"
 CONTEXT = 1024
 CACHE_BYTES = 104_857_600
 """Of an engine's KV cache: 17 blocks of 128 tokens of this model in float32."""
-START_S = 300
+START_S = 600
 _ROLE = ROOT / "collections/ansible_collections/citadel/llm/roles/python_env/files"
 _LOCK = _ROLE / "stacks/cpu/requirements.txt"
 _COUNTER = re.compile(r"^vllm:prefix_cache_(hits|queries)_total\{[^}]*\} (\S+)$", re.MULTILINE)

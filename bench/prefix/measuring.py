@@ -26,7 +26,7 @@ from citadel_llm.schema.routes import Backend, Policy
 from citadel_llm.schema.snapshot import Model
 from files.app.tests.gateway import harness
 
-USERS, REQUESTS, PROMPTS, ROUNDS = 4, 40, 6, 2
+USERS, REQUESTS, PROMPTS, ROUNDS = 4, 36, 6, 1
 WORDS = 480
 """Of a system prompt; nearly as many tokens."""
 _VOCABULARY = (
@@ -165,7 +165,7 @@ def measure() -> list[str]:
 INTRODUCTION = (
     "Two real engines: vLLM 0.32 on the CPU, SmolLM2-135M in float32, one core each.\n"
     f"{USERS} users ask one question after the other, each behind one of {PROMPTS} system prompts of about\n"
-    f"{WORDS} tokens: {ROUNDS} rounds of {REQUESTS} questions, the same for every line, and caches emptied\n"
+    f"{WORDS} tokens: {REQUESTS} questions, {ROUNDS} times, the same for every line, and caches emptied\n"
     "before each. A cache holds about four of the prompts, so that one engine's is too small for all of\n"
     "them, and both together are not. Gateway, router and clients share the cores with the engines; the\n"
     "router has its defaults."

@@ -228,7 +228,7 @@ async def test_operators_see_back_ends_and_are_told_of_mistakes(gateway: Running
     await (await gateway.chat()).read()
     async with gateway.http.get(gateway.internal + "/models") as response:
         found = (await response.json())[MODEL]
-    assert (found["policy"], found["in_flight"], found["waiting"]) == ("least_load", 0, 0)
+    assert (found["policy"], found["in_flight"], found["waiting"]) == ("prefix", 0, 0)
     backend = found["backends"]["engine-0"]
     assert (backend["state"], backend["outcomes"], backend["in_flight"]) == ("up", {"finished": 1}, 0)
     async with gateway.http.post(gateway.internal + "/pause?model=nobody") as response:

@@ -39,7 +39,7 @@ def test_deployments_of_one_model_are_its_back_ends() -> None:
 
 def test_what_is_set_for_a_model_is_in_the_snapshot() -> None:
     routing = ModelRouting(
-        policy="prefix",
+        policy="round_robin",
         arms=(Arm(name="old", backends=("a",)), Arm(name="new", backends=("b",), weight=0.1)),
         fallback=("other",),
         queue=Queue(size=7),
@@ -49,11 +49,11 @@ def test_what_is_set_for_a_model_is_in_the_snapshot() -> None:
     snapshot, _ = build([*TWO, Deployment("c", model="other")], [], None, {"smol": routing})
     other, smol = snapshot.models
     assert (smol.policy, smol.arms, smol.fallback, smol.queue.size, smol.paused) == (
-        *("prefix", routing.arms, ("other",)),
+        *("round_robin", routing.arms, ("other",)),
         *(7, True),
     )
     assert [(b.name, b.weight, b.max_in_flight) for b in smol.backends] == [("a", 1, 1024), ("b", 0.5, 9)]
-    assert (other.policy, other.arms, other.paused) == ("least_load", (), False)
+    assert (other.policy, other.arms, other.paused) == ("prefix", (), False)
 
 
 def test_a_back_end_gets_a_little_more_than_its_engine_computes_at_once() -> None:

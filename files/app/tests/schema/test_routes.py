@@ -24,7 +24,7 @@ def test_a_snapshot_without_the_routing_fields_means_their_defaults() -> None:
         "keys": [],
     }
     model = parse(json.dumps(old | {"version": digest(old)}).encode()).models[0]
-    assert (model.policy, model.arms, model.fallback, model.paused) == ("least_load", (), (), False)
+    assert (model.policy, model.arms, model.fallback, model.paused) == ("prefix", (), (), False)
     assert (model.sticky, model.queue.size, model.backends[0].weight) == (("key",), 1024, 1.0)
 
 

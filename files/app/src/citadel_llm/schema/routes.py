@@ -107,7 +107,7 @@ class Routing(Part):
     """How requests for a model are spread. What an operator sets for a model, too."""
 
     policy: Policy = Field(
-        default="least_load",
+        default="prefix",
         description="How a back end is chosen. round_robin: in turn. least_load: the one with the least to "
         "do, by the gateway's own count and the engine's queue and cache. power_of_two: the better of two at "
         "random. session: the same one for the same session. prefix: the one that has seen the beginning of "
