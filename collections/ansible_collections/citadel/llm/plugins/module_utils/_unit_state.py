@@ -73,7 +73,7 @@ def inputs(
     found.update(dict.fromkeys(unit.environment_files, "environment file"))
     found.update(dict.fromkeys((*spec.files, *spec.restart_on), "file"))
     found.update(dict.fromkeys(links, "link"))
-    # A socket has no process that reads anything through a link, and a restart would refuse those who wait in it.
+    # Nothing is read through a link by a socket, and its restart would refuse those who wait in it.
     unread = {*spec.reload_on, *(links if spec.name.endswith(".socket") else ())}
     return {path: kind for path, kind in found.items() if path not in unread}
 
