@@ -63,10 +63,10 @@ def test_what_was_tried_in_vain_is_not_tried_again() -> None:
     world = World(model("a", "b"))
     wish = Wish()
     first = world.take(wish)
-    wish.avoid.add(first.backend)
+    wish.leave(first.backend)
     second = world.take(wish)
     assert first.backend is not second.backend
-    wish.avoid.add(second.backend)
+    wish.leave(second.backend)
     with pytest.raises(NoBackend):
         world.route.take(wish)
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,32 @@ async def test_a_key_sees_and_uses_what_it_may(tmp_path: Path, engine: MockEngin
         assert (status, body["error"]["type"]) == (403, "permission_error")
         assert (await ask(gateway, gateway.key, model="other"))[0] == 200
     assert len(engine.requests) == 2
+
+
+async def test_on_a_connection_that_stays_open_a_key_holds_only_as_long_as_it_is_valid(
+    tmp_path: Path, engine: MockEngine
+) -> None:
+    engine.behaviour = speak
+    key = new_key()
+    models = [model_of(engine)]
+    path = settings_of(tmp_path).snapshot_path
+    async with running(tmp_path, models, keys=[key_entry(key, "one")]) as gateway:
+
+        async def told(entry: Key) -> int:
+            write_snapshot(path, models, [entry])
+            assert await gateway.process.snapshots.reload()
+            return (await ask(gateway, key))[0]
+
+        assert [(await ask(gateway, key))[0] for _ in range(3)] == [200, 200, 200]
+        assert await told(key_entry(key, "one", models=("other",))) == 403
+        assert await told(key_entry(key, "one", endpoints=("models",))) == 403
+        assert await told(key_entry(key, "one")) == 200
+        soon = datetime.now(UTC) + timedelta(seconds=1.5)
+        assert await told(key_entry(key, "one", expires=soon)) == 200
+        await asyncio.sleep(1.6)
+        assert (await ask(gateway, key))[0] == 401
+        assert await told(key_entry(key, "one")) == 200
+        assert await told(key_entry(key, "one", disabled=True)) == 401
 
 
 async def test_a_fallback_does_not_widen_what_a_key_may_use(tmp_path: Path, make_engine: Any) -> None:

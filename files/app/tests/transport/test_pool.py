@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import uvloop
 
-from citadel_llm.gateway.transport.client import EngineConnection, Failure, Origin, Pool
-from citadel_llm.gateway.transport.request import Header
+from citadel_llm.gateway.transport.answers import AnswerHead
+from citadel_llm.gateway.transport.client import EngineConnection, Failure
+from citadel_llm.gateway.transport.head import Header
+from citadel_llm.gateway.transport.pool import Origin, Pool
 from files.app.tests.gateway.harness import until
 from files.app.tests.gateway.mock_engine import MockEngine, Received
 
@@ -38,9 +40,9 @@ class Answer:
     def on_connected(self) -> None:
         self.events.append("connected")
 
-    def on_head(self, status: int, headers: list[Header], length: int | None) -> None:
+    def on_head(self, head: AnswerHead, length: int | None) -> None:
         self.events.append("head")
-        self.status, self.headers, self.length = status, headers, length
+        self.status, self.headers, self.length = head.status, head.headers, length
 
     def on_data(self, data: bytes) -> None:
         assert data
@@ -125,6 +127,21 @@ async def test_an_answer_and_whether_its_connection_is_used_again(
         await asyncio.sleep(0.03)  # what an engine sends unasked arrives while the connection is idle
     assert engine.connections == (1 if again else 3)
     assert len(pool.connections) == again
+
+
+async def test_an_answer_with_the_head_of_the_one_before_has_a_length_of_its_own(
+    pool: Pool, engine: MockEngine
+) -> None:
+    heads = []
+    for body in (b"ok", b"a longer one", b"no", b""):
+        engine.behaviour = saying(
+            b"HTTP/1.1 503 Busy\r\nx: y\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        answer = await ask(pool, engine)
+        assert (answer.status, answer.body, answer.length) == (503, body, len(body))
+        heads.append(answer.headers)
+    assert heads[0] is heads[1] is heads[2]
+    assert engine.connections == 1
 
 
 @pytest.mark.parametrize(

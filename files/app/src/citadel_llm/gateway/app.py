@@ -8,15 +8,16 @@ from collections.abc import Callable
 from urllib.parse import unquote
 
 from citadel_llm.gateway import errors
+from citadel_llm.gateway.accounting.lines import access_line, common_members
+from citadel_llm.gateway.accounting.traces import new_ids
 from citadel_llm.gateway.api.checks import check_depth, check_members, user_of
-from citadel_llm.gateway.api.endpoints import ENDPOINTS, Endpoint, form_of
+from citadel_llm.gateway.api.endpoints import ENDPOINTS, form_of
 from citadel_llm.gateway.api.forms import error_body
 from citadel_llm.gateway.api.page import CONTENT_SECURITY_POLICY
-from citadel_llm.gateway.balancing.route import ModelRoute
 from citadel_llm.gateway.engines import Engines
 from citadel_llm.gateway.envelope import Envelope, read_envelope
 from citadel_llm.gateway.exchange import Exchange
-from citadel_llm.gateway.headers import RequestHeaders, header_lines, new_id, read_headers
+from citadel_llm.gateway.headers import Told, header_lines
 from citadel_llm.gateway.identity.principal import Principal, looks_like_token
 from citadel_llm.gateway.keeping import Keeping
 from citadel_llm.gateway.limits.estimate import estimate_tokens
@@ -27,6 +28,7 @@ from citadel_llm.gateway.snapshots import SnapshotStore
 from citadel_llm.gateway.table import RoutingTable
 from citadel_llm.gateway.transport.refusals import Refusal
 from citadel_llm.gateway.transport.request import Request
+from citadel_llm.gateway.ways import Way
 from citadel_llm.schema.gateway import GatewaySettings
 from citadel_llm.telemetry.access import AccessLog
 
@@ -82,7 +84,11 @@ class Gateway:
 
     def begin(self, request: Request) -> None:
         """A head is complete."""
-        exchange = Exchange(self, request, read_headers(request, sample=self.settings.traces.sample))
+        head = request.head
+        told: Told | None = head.memo
+        if told is None:
+            told = head.memo = Told(head)
+        exchange = Exchange(self, request, told)
         self.in_flight += 1
         exchange.run(self._dispatch, exchange)
 
@@ -91,7 +97,7 @@ class Gateway:
         error = errors.refused(refusal)
         self._metrics.answered(NO_MODEL, "other", error.status)
         self._metrics.failures.labels(NO_MODEL, error.cause).inc()
-        request_id = new_id()
+        request_id, _ = new_ids()
         lines = b"%bx-request-id: %b\r\n%b" % (_REFUSED_HEADERS, request_id, header_lines(error.headers))
         form = form_of(target.decode("latin-1"))
         return lines, error_body(error, form, request_id.decode())
@@ -144,15 +150,22 @@ class Gateway:
     def _identify(self, exchange: Exchange, then: _Then) -> None:
         """Find out who asks; the body has not been read yet. Raises ApiError (401, 503)."""
         table = self._table()
-        secret = _credential(exchange.headers)
+        told = exchange.told
+        now = time.time()
+        if told.serial == table.serial and now < told.expires and told.principal is not None:
+            self._identified(exchange, told.principal, then)
+            return
+        secret = _credential(told)
         issuers = self._keeping.issuers
         if issuers is None or not looks_like_token(secret):
-            self._identified(exchange, table.keys.find(secret, time.time()), then)
+            principal, expires = table.keys.look_up(secret, now)
+            told.principal, told.expires, told.serial = principal, expires, table.serial
+            self._identified(exchange, principal, then)
             return
         verifier = issuers.verifier
-        principal = verifier.known(secret)
-        if principal is not None:
-            self._identified(exchange, principal, then)
+        owner = verifier.known(secret)
+        if owner is not None:
+            self._identified(exchange, owner, then)
         else:
             exchange.wait(verifier.verify(secret), lambda found: self._identified(exchange, found, then))
 
@@ -166,7 +179,7 @@ class Gateway:
     def _accept(self, exchange: Exchange, _table: RoutingTable, principal: Principal) -> None:
         """Take the body of a request whose owner may use the endpoint."""
         principal.require_endpoint(exchange.endpoint)
-        if exchange.headers.content_encoding not in (None, b"identity"):
+        if exchange.told.content_encoding not in (None, b"identity"):
             raise errors.compressed()
         exchange.wait_for_body(self._generate)
 
@@ -179,29 +192,35 @@ class Gateway:
         envelope = read_envelope(body)
         check_depth(body, envelope.members, self.settings.max_json_depth)
         exchange.stream = envelope.stream
-        route = table.route(envelope.model)
-        principal.require_model(envelope.model, route.name)
-        _require_endpoint(table, route, endpoint)
+        told = exchange.told
+        way: Way | None = told.way
+        if way is None or not way.leads(table, principal, envelope.model):
+            way = told.way = Way(table, principal, endpoint, envelope.model, self._metrics)
+        route = way.route
         check_members(envelope.members, endpoint, route.model.request_limits)
         if exchange.user is None:
             exchange.user = user_of(envelope.members)
         exchange.model = route.name
-        self._count(exchange, route, envelope, principal)
+        exchange.way = way
+        self._count(exchange, way, envelope, principal)
 
-    def _count(self, exchange: Exchange, route: ModelRoute, envelope: Envelope, principal: Principal) -> None:
+    def _count(self, exchange: Exchange, way: Way, envelope: Envelope, principal: Principal) -> None:
         """Let the request in if its limits allow it. Raises ApiError (429)."""
-        subjects = subjects_of(principal, route.name, route.model.limits, exchange.user)
+        subjects = way.subjects
+        if subjects is None:
+            subjects = subjects_of(principal, way.route.name, way.model_limits, exchange.user)
         if not subjects:
-            self._admit(exchange, route, envelope)
+            self._admit(exchange, way, envelope)
             return
         tokens, limiter = self._estimate(exchange, envelope), self._keeping.limiter
         reservation = limiter.reserve_now(subjects, tokens)
         if reservation is not None:
-            self._counted(exchange, route, envelope, reservation)
+            exchange.reservation = reservation
+            self._admit(exchange, way, envelope)
         else:
             exchange.wait(
                 limiter.reserve(subjects, tokens),
-                lambda reserved: self._counted(exchange, route, envelope, reserved),
+                lambda reserved: self._counted(exchange, way, envelope, reserved),
             )
 
     def _estimate(self, exchange: Exchange, envelope: Envelope) -> int:
@@ -212,19 +231,15 @@ class Gateway:
             envelope.body, bytes_per_token=limits.bytes_per_token, image_tokens=limits.image_tokens
         )
 
-    def _counted(
-        self, exchange: Exchange, route: ModelRoute, envelope: Envelope, reservation: Reservation
-    ) -> None:
+    def _counted(self, exchange: Exchange, way: Way, envelope: Envelope, reservation: Reservation) -> None:
         exchange.reservation = reservation
-        exchange.releases.append(lambda: self._keeping.settle(exchange))
-        self._admit(exchange, route, envelope)
+        self._admit(exchange, way, envelope)
 
-    def _admit(self, exchange: Exchange, route: ModelRoute, envelope: Envelope) -> None:
+    def _admit(self, exchange: Exchange, way: Way, envelope: Envelope) -> None:
         """Send the request on its way."""
-        gauge = self._metrics.of(route.name).in_flight
-        gauge.inc()
-        exchange.releases.append(gauge.dec)
-        Relay(self._engines, exchange, route, envelope).begin()
+        gauge = exchange.gauge = way.metrics.in_flight
+        gauge.value += 1
+        Relay(self._engines, exchange, way.route, envelope).begin()
 
     def _table(self) -> RoutingTable:
         """The snapshot in use. Raises ApiError (503)."""
@@ -238,45 +253,43 @@ class Gateway:
     def account(self, exchange: Exchange) -> None:
         """A request is over: count it and write its line."""
         self.in_flight -= 1
-        model = exchange.model
+        keeping = self._keeping
+        if exchange.reservation is not None:
+            keeping.settle(exchange)
+        model, way = exchange.model, exchange.way
         self._metrics.answered(model, exchange.endpoint, exchange.status)
         if exchange.cause is not None:
             self._metrics.failures.labels(model, exchange.cause).inc()
         usage = exchange.usage()
-        if model:
-            metrics = self._metrics.of(model)
-            metrics.duration.observe(exchange.age())
+        age = exchange.age = time.monotonic() - exchange.started
+        if way is not None:
+            metrics = way.metrics
+            metrics.duration.observe(age)
             if exchange.first_byte_at:
                 metrics.first_byte.observe(exchange.first_byte_at - exchange.started)
             if usage is not None:
-                metrics.prompt_tokens.inc(usage[0])
-                metrics.completion_tokens.inc(usage[1])
+                metrics.prompt_tokens.value += usage[0]
+                metrics.completion_tokens.value += usage[1]
         if self._metrics.keys is not None and exchange.key_id is not None:
             self._metrics.keys.count(exchange.key_id, model, exchange.status, usage)
-        self._keeping.record(exchange)
+        common = common_members(exchange)
+        keeping.record(exchange, common)
         log = self._access_log
-        if log is not None and exchange.endpoint != "health" and log.write_members(exchange.line(usage)):
+        if log is None or exchange.endpoint == "health":
+            return
+        if log.write_members(access_line(exchange, common, usage)):
             self._loop.call_later(_FLUSH_S, log.flush)
 
 
-def _credential(headers: RequestHeaders) -> bytes:
+def _credential(told: Told) -> bytes:
     """The key or token of a request: in `Authorization: Bearer`, or in `x-api-key`. Raises ApiError (401)."""
-    if headers.authorization is not None:
-        scheme, _, secret = headers.authorization.partition(b" ")
+    if told.authorization is not None:
+        scheme, _, secret = told.authorization.partition(b" ")
         secret = secret.strip()
         if scheme.lower() == b"bearer" and secret:
             return secret
-    elif headers.api_key is not None:
-        secret = headers.api_key.strip()
+    elif told.api_key is not None:
+        secret = told.api_key.strip()
         if secret:
             return secret
     raise errors.invalid_key(_NO_KEY)
-
-
-def _require_endpoint(table: RoutingTable, route: ModelRoute, endpoint: Endpoint) -> None:
-    """Raises ApiError (400) when the model is not served at the endpoint."""
-    if endpoint.name in table.offers[route.name]:
-        return
-    if route.task not in endpoint.tasks:
-        raise errors.wrong_task(route.name, route.task, endpoint.path)
-    raise errors.engine_too_old(route.name, endpoint.path, endpoint.least_engine or "")

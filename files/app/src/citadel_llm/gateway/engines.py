@@ -13,7 +13,7 @@ from citadel_llm.gateway.balancing.metrics import BalancingCollector, QueueTime
 from citadel_llm.gateway.balancing.probes import Prober
 from citadel_llm.gateway.balancing.route import Surroundings
 from citadel_llm.gateway.metrics import GatewayMetrics
-from citadel_llm.gateway.transport.client import Origin, Pool
+from citadel_llm.gateway.transport.pool import Origin, Pool
 from citadel_llm.schema.gateway import GatewaySettings
 from citadel_llm.schema.snapshot import RoutingSnapshot
 from citadel_llm.telemetry import get_logger
@@ -38,12 +38,12 @@ class Engines:
         self.pool = Pool(connect_s=settings.timeouts.connect_s, keepalive_s=settings.backends.keepalive_s)
         self.random = random.random
         self.copies = 0
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._origins: dict[str, Origin] = {}
         self._queue_time = QueueTime(metrics.registry)
         self.balancer = Balancer(
             Surroundings(
-                timers=self._loop,
+                timers=self.loop,
                 random=self.random,
                 rules=Rules(settings.breaker, settings.slow_start, settings.stall),
                 retries=settings.retries,
@@ -52,9 +52,9 @@ class Engines:
             )
         )
         self.prober = Prober(
-            settings.probes, self.ask, time=self._loop.time, random=self.random, wake=self.balancer.wake
+            settings.probes, self.ask, time=self.loop.time, random=self.random, wake=self.balancer.wake
         )
-        metrics.registry.register(BalancingCollector(self.balancer, self.prober, self._loop.time))
+        metrics.registry.register(BalancingCollector(self.balancer, self.prober, self.loop.time))
 
     def use(self, snapshot: RoutingSnapshot) -> None:
         """Serve what a snapshot says from now on."""
@@ -124,7 +124,7 @@ class Engines:
             return Probe(False, str(error))
         if status != 200:
             return Probe(False, f"HTTP {status}")
-        backend.health_passed(self._loop.time())
+        backend.health_passed(self.loop.time())
         if backend.stalled:
             return Probe(False, "HTTP 200, but it answers no request")
         return Probe(True, "HTTP 200")

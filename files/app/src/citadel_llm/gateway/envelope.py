@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from citadel_llm.gateway.errors import ApiError, bad_request
 
 _quote = json.encoder.encode_basestring_ascii
-_decode = json.JSONDecoder().raw_decode
+_decoder = json.JSONDecoder()
+_decode = _decoder.raw_decode
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once  # type: ignore[attr-defined]
+_NAME = b'"model"'
+_PROMPTS = (b'"messages"', b'"prompt"', b'"input"')
 _space = re.compile(r"[ \t\n\r]*").match
 _member = re.compile(r'"model"[ \t\n\r]*:[ \t\n\r]*').search
 
@@ -31,9 +37,34 @@ class Envelope:
         if model == self.model:
             return self.body
         if self.span is None:
+            plain = self._replace_plain(model)
+            if plain is not None:
+                return plain
             self.span = _find_value(self.text)
         start, end = self.span
         return (self.text[:start] + _quote(model) + self.text[end:]).encode()
+
+    def prompt(self) -> memoryview:
+        """The body from where its prompt begins; what comes before may differ between equal prompts."""
+        start = next((at for at in map(self.body.find, _PROMPTS) if at >= 0), 0)
+        return memoryview(self.body)[start:]
+
+    def _replace_plain(self, model: str) -> bytes | None:
+        """The same where the only `"model"` is followed by its value as most clients write it; else None."""
+        body = self.body
+        start = body.find(_NAME)
+        for written, other in zip(_members(self.model), _members(model), strict=True):
+            # Where the name needs escapes there can be more than one way to write it.
+            if body.startswith(written, start) and b"\\" not in written:
+                return body[:start] + other + body[start + len(written) :]
+        return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _members(model: str) -> tuple[bytes, bytes]:
+    """The member `model` without and with a space."""
+    name = _quote(model).encode()
+    return b'"model":%b' % name, b'"model": %b' % name
 
 
 def read_envelope(body: bytes) -> Envelope:
@@ -56,7 +87,12 @@ def read_envelope(body: bytes) -> Envelope:
 
 
 def _read_plain(body: bytes, text: str) -> Envelope:
-    document = json.loads(text)
+    try:
+        document, end = _scan(text, 0)
+    except StopIteration:
+        end = -1
+    if end != len(text):
+        document = json.loads(text)  # there is white space around it, or it tells what is wrong
     if not isinstance(document, dict):
         raise json.JSONDecodeError("expected an object", text, 0)
     model = document.get("model")

@@ -6,16 +6,15 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Coroutine
-from json.encoder import encode_basestring as _quote
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from citadel_llm.gateway import errors
 from citadel_llm.gateway.accounting.tokens import Tail
-from citadel_llm.gateway.accounting.traces import server_timing
+from citadel_llm.gateway.accounting.traces import new_ids, server_timing, trace_of
 from citadel_llm.gateway.api.endpoints import Endpoint, Form, form_of
 from citadel_llm.gateway.api.forms import error_body, error_event
 from citadel_llm.gateway.errors import ApiError, Header
-from citadel_llm.gateway.headers import RequestHeaders, header_lines
+from citadel_llm.gateway.headers import Told, header_lines
 from citadel_llm.gateway.identity.principal import Principal
 from citadel_llm.gateway.limits.answers import limit_lines
 from citadel_llm.gateway.limits.subjects import Reservation
@@ -23,12 +22,16 @@ from citadel_llm.gateway.metrics import NO_MODEL
 from citadel_llm.gateway.transport.refusals import Refusal
 from citadel_llm.gateway.transport.request import Request
 from citadel_llm.schema.access import Priority
+from citadel_llm.schema.routes import Source
 from citadel_llm.telemetry import get_logger
 
 if TYPE_CHECKING:
     from citadel_llm.gateway.app import Gateway
+    from citadel_llm.gateway.balancing.retries import RetryBudget
     from citadel_llm.gateway.balancing.route import ModelRoute
     from citadel_llm.gateway.table import RoutingTable
+    from citadel_llm.gateway.ways import Way
+    from citadel_llm.telemetry.tally import Count
 
 CLIENT_GONE = "client_gone"
 _CLIENT_CLOSED_REQUEST = 499
@@ -57,7 +60,7 @@ class Exchange:
     """The state of one request. Times are in seconds of the monotonic clock.
 
     The transport calls the ``on_…`` methods. Whatever a step raises becomes the answer: see `run`. When it is
-    over, however it ended, each function in `releases` is called once.
+    over, however it ended, what it holds (`gauge`, `budget`, `reservation`) is given back once.
     """
 
     __slots__ = (
@@ -66,9 +69,10 @@ class Exchange:
         "_task",
         "_then",
         "_told",
-        "_usage",
+        "age",
         "api",
         "backend",
+        "budget",
         "bytes_in",
         "bytes_out",
         "cause",
@@ -76,7 +80,8 @@ class Exchange:
         "event_stream",
         "finished",
         "first_byte_at",
-        "headers",
+        "gauge",
+        "id",
         "key_id",
         "method",
         "model",
@@ -84,7 +89,6 @@ class Exchange:
         "placed_at",
         "principal",
         "priority",
-        "releases",
         "request",
         "reservation",
         "sent_at",
@@ -93,14 +97,24 @@ class Exchange:
         "stream",
         "table",
         "tail",
+        "told",
+        "trace",
+        "used",
         "user",
+        "way",
         "work",
     )
 
-    def __init__(self, gateway: Gateway, request: Request, headers: RequestHeaders) -> None:
+    def __init__(self, gateway: Gateway, request: Request, told: Told) -> None:
         self.request = request
-        self.headers = headers
-        self.method = request.method
+        self.told = told
+        self.id, self.trace = new_ids()
+        if told.request_id is not None:
+            self.id = told.request_id
+        sample = gateway.settings.traces.sample
+        if told.parent is not None or sample < 1:
+            self.trace = trace_of(told.parent, told.state, sample=sample)
+        self.method = request.head.method
         self.endpoint = "other"
         self.started = time.monotonic()
         self.first_byte_at = 0.0
@@ -125,26 +139,39 @@ class Exchange:
         self.finished = False
         self.work: Work | None = None
         self.notes: dict[str, Any] = {}  # more fields for the access log
-        self.releases: list[Callable[[], None]] = []
+        self.age = 0.0  # seconds it took, when it is over
+        self.way: Way | None = None
+        self.gauge: Count | None = None
+        self.budget: RetryBudget | None = None
         self._gateway = gateway
         self._body: bytes | None = None
         self._told = False
-        self._usage: tuple[int, int] | None = None
+        self.used: tuple[int, int] | None = None  # tokens of prompt and completion, where they were told
         self._then: Callable[[Exchange, bytes], None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
     def path(self) -> str:
-        return self.request.path.decode("latin-1")
+        return self.request.head.path.decode("latin-1")
 
     @property
     def request_id(self) -> str:
-        return self.headers.request_id.decode("ascii")
+        return self.id.decode("ascii")
 
     @property
     def form(self) -> Form:
         """The API that was called; it decides how errors are written."""
         return form_of(self.path)
+
+    def value_of(self, source: Source) -> str | None:
+        """What identifies its client: the key, the user, or a header."""
+        if source == "key":
+            return self.key_id
+        if source == "user":
+            return self.user
+        wanted = source.removeprefix("header:").encode()
+        headers = self.request.head.headers
+        return next((value.decode("latin-1") for name, value in headers if name == wanted), None)
 
     def may_use(self, route: ModelRoute) -> bool:
         """Whether this request could go to another model: its owner may use it, and it has the endpoint."""
@@ -167,7 +194,12 @@ class Exchange:
     def wait_for_body(self, then: Callable[[Exchange, bytes], None]) -> None:
         """Go on with `then` when the body is complete."""
         body, self._body = self._body, None
-        if body is not None:  # it came while something else was waited for
+        if body is None:  # else it came while something else was waited for
+            body = self.request.take()
+            if body is not None:
+                self.bytes_in = len(body)
+        if body is not None:
+            self.request.handler = self
             then(self, body)
             return
         self._then = then
@@ -231,12 +263,35 @@ class Exchange:
         if self.work is not None:
             self.work.on_resume()
 
+    def forward(self, authority: bytes, body: bytes) -> bytes:
+        """The request as an engine gets it."""
+        told, trace = self.told, self.trace
+        return b"POST %b HTTP/1.1\r\nhost: %b\r\n%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n%b" % (
+            self.request.head.path,
+            authority,
+            told.forward,
+            self.id,
+            trace.lines(),
+            len(body),
+            body,
+        )
+
     # -- the answer
 
     def start(self, status: int, lines: bytes, length: int | None) -> None:
         """Begin an answer; it leaves with its first part."""
         self.status = status
         self.request.start(status, lines, length)
+
+    def respond(self, status: int, lines: bytes, data: bytes, length: int | None) -> None:
+        """Send a whole answer. `length` may be unknown to whoever only asked for the head."""
+        self.status = status
+        if data:
+            self.first_byte_at = time.monotonic()
+            self.bytes_out = len(data)
+        self.finished = True
+        self.request.respond(status, lines, data, length)
+        self._over()
 
     def send(self, data: bytes) -> None:
         """Send a part of the body that is not the last one and not empty."""
@@ -266,11 +321,11 @@ class Exchange:
         """Send a whole document."""
         lines = b"content-type: %b\r\nx-request-id: %b\r\n%b" % (
             content_type,
-            self.headers.request_id,
+            self.id,
             header_lines(headers),
         )
         if self.reservation is not None:
-            lines += self._limit_lines()
+            lines += limit_lines(self.reservation.decision)
         self.start(status, lines, len(body))
         self.end(body if self.method != "HEAD" else b"")
 
@@ -278,11 +333,9 @@ class Exchange:
         """What the gateway adds to an engine's headers."""
         engine_s = time.monotonic() - self.sent_at
         lines = server_timing(self.placed_at - self.started, self.sent_at - self.placed_at, engine_s)
-        return lines if self.reservation is None else lines + self._limit_lines()
-
-    def _limit_lines(self) -> bytes:
-        assert self.reservation is not None
-        return limit_lines(self.reservation.decision)
+        if self.reservation is not None:
+            lines += limit_lines(self.reservation.decision)
+        return b"x-request-id: %b\r\n%b" % (self.id, lines)
 
     def fail(self, error: ApiError) -> None:
         """Tell of an error, in whatever form is still possible."""
@@ -312,46 +365,18 @@ class Exchange:
         """Release what was held, and account for the request; once."""
         self.finished = True
         self.work = None
-        for release in self.releases:
-            release()
-        self.releases.clear()
+        if self.gauge is not None:
+            self.gauge.value -= 1
+        if self.budget is not None:
+            self.budget.ended()
         try:
             self._gateway.account(self)
         except Exception:
             _log.exception("request was not accounted for", request_id=self.request_id)
 
-    # -- the log
-
     def usage(self) -> tuple[int, int] | None:
         """Prompt and completion tokens, as the engine told them; it is read once."""
-        if not self._told and self.tail is not None and self.finished:
+        if self.tail is not None and self.finished and not self._told:
             self._told = True
-            self._usage = self.tail.usage()
-        return self._usage
-
-    def age(self) -> float:
-        """Seconds since the request arrived."""
-        return time.monotonic() - self.started
-
-    def line(self, usage: tuple[int, int] | None) -> str:
-        """The line of the access log, as members of a JSON object. No content, no query string, no key."""
-        line = (
-            f'"request_id":"{self.request_id}","key_id":{_text(self.key_id)},"method":"{self.method}",'
-            f'"path":{_quote(self.path[:256])},"model":{_text(self.model or None)},'
-            f'"backend":{_text(self.backend)},"status":{self.status},'
-            f'"stream":{"true" if self.stream else "false"},"duration_ms":{self.age() * 1000:.3f},'
-            f'"bytes_in":{self.bytes_in},"bytes_out":{self.bytes_out}'
-        )
-        if self.first_byte_at:
-            line += f',"ttft_ms":{(self.first_byte_at - self.started) * 1000:.3f}'
-        if usage is not None:
-            line += f',"prompt_tokens":{usage[0]},"completion_tokens":{usage[1]}'
-        if self.cause is not None:
-            line += f',"cause":"{self.cause}"'
-        if self.notes:
-            line += f",{_encode(self.notes)[1:-1]}"
-        return line
-
-
-def _text(value: str | None) -> str:
-    return "null" if value is None else _quote(value)
+            self.used = self.tail.usage()
+        return self.used

@@ -6,17 +6,18 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
-from json.encoder import encode_basestring as _quote
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from citadel_llm.gateway.accounting.lines import text
 from citadel_llm.gateway.accounting.spool import Spool
 from citadel_llm.gateway.limits.limiter import Limiter
 from citadel_llm.schema.gateway import GatewaySettings
 from citadel_llm.schema.key_hash import PEPPER_CREDENTIAL, Pepper, PepperError, parse_peppers
+from citadel_llm.telemetry.stamps import stamps
 
 if TYPE_CHECKING:
     from citadel_llm.gateway.accounting.spans import SpanExporter
@@ -72,8 +73,6 @@ class Keeping:
         if settings.usage.spool and settings.state_dir is not None:
             self.spool = Spool(settings.state_dir / "usage", settings.usage)
         self.spans = _spans(settings)
-        self._second = 0
-        self._stamp = ""
         registry.register(_Metrics(self))
 
     async def start(self) -> None:
@@ -120,33 +119,22 @@ class Keeping:
             return None, tail.chunks, True
         return None, round(exchange.bytes_out / self._settings.limits.bytes_per_token), True
 
-    def record(self, exchange: Exchange) -> None:
-        """Write a request that reached a model down, for accounting and for its trace."""
+    def record(self, exchange: Exchange, common: str) -> None:
+        """Write a request that reached a model down, for accounting and for its trace. `common` are the
+        members of a JSON object that are told of every request.
+        """
         if exchange.model and self.spool is not None:
             prompt, completion, estimated = self.tokens(exchange)
             if prompt is None:
                 prompt = exchange.reservation.tokens if exchange.reservation is not None else 0
             self.spool.add(
-                f'{{"time":"{self._now()}","request_id":"{exchange.request_id}",'
-                f'"trace_id":"{exchange.headers.trace.trace.decode()}","key_id":{_text(exchange.key_id)},'
-                f'"user":{_text(exchange.user)},"model":{_quote(exchange.model)},'
-                f'"backend":{_text(exchange.backend)},"endpoint":"{exchange.endpoint}",'
-                f'"status":{exchange.status},"cause":{_text(exchange.cause)},'
-                f'"stream":{"true" if exchange.stream else "false"},"prompt_tokens":{prompt},'
-                f'"completion_tokens":{completion},"estimated":{"true" if estimated else "false"},'
-                f'"duration_ms":{exchange.age() * 1000:.3f}}}'
+                f'{{"time":"{stamps.now()}+00:00",{common},"trace_id":"{exchange.trace.trace.decode()}",'
+                f'"user":{text(exchange.user)},"endpoint":"{exchange.endpoint}","cause":{text(exchange.cause)},'
+                f'"prompt_tokens":{prompt},'
+                f'"completion_tokens":{completion},"estimated":{"true" if estimated else "false"}}}'
             )
         if self.spans is not None:
             self._trace(self.spans, exchange)
-
-    def _now(self) -> str:
-        """The moment in UTC, to the millisecond."""
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._stamp}.{int((now - second) * 1000):03d}+00:00"
 
     def _trace(self, spans: SpanExporter, exchange: Exchange) -> None:
         ended = time.time_ns()
@@ -163,9 +151,9 @@ class Keeping:
         if told is not None:
             attributes["gen_ai.usage.input_tokens"], attributes["gen_ai.usage.output_tokens"] = told
         spans.add(
-            exchange.headers.trace,
+            exchange.trace,
             f"{exchange.method} {exchange.endpoint}",
-            ended - round(exchange.age() * 1e9),
+            ended - round(exchange.age * 1e9),
             ended,
             attributes,
             failed=exchange.status >= 500 or exchange.cause == "backend_lost",
@@ -197,10 +185,6 @@ def _spans(settings: GatewaySettings) -> SpanExporter | None:
     from citadel_llm.gateway.accounting.spans import SpanExporter
 
     return SpanExporter(settings.traces.otlp_endpoint, "citadel-gateway")
-
-
-def _text(value: str | None) -> str:
-    return "null" if value is None else _quote(value)
 
 
 class _Metrics:

@@ -9,8 +9,8 @@ from citadel_llm.gateway.balancing.backend import Attempt, Outcome
 from citadel_llm.gateway.balancing.route import ModelRoute
 from citadel_llm.gateway.envelope import Envelope
 from citadel_llm.gateway.exchange import Exchange
+from citadel_llm.gateway.transport.answers import AnswerHead
 from citadel_llm.gateway.transport.client import EngineConnection, Failure
-from citadel_llm.gateway.transport.request import Header
 
 if TYPE_CHECKING:
     from citadel_llm.gateway.engines import Engines
@@ -51,13 +51,7 @@ class Copy:
         engines.copies += 1
         origin = engines.origin(backend)
         body = envelope.addressed_to(backend.served_model)
-        request = b"POST %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n%b" % (
-            exchange.request.path,
-            origin.authority,
-            exchange.headers.forward,
-            len(body),
-            body,
-        )
+        request = exchange.forward(origin.authority, body)
         self._timer = self._loop.call_later(engines.settings.mirroring.timeout_s, self._too_long)
         self._connection = engines.pool.send(origin, request, self)
 
@@ -76,8 +70,8 @@ class Copy:
     def on_connected(self) -> None:
         """Nobody waits for it."""
 
-    def on_head(self, status: int, headers: list[Header], length: int | None) -> None:  # noqa: ARG002
-        self._status = status
+    def on_head(self, head: AnswerHead, length: int | None) -> None:  # noqa: ARG002
+        self._status = head.status
 
     def on_data(self, data: bytes) -> None:  # noqa: ARG002 (it is thrown away)
         now = self._loop.time()

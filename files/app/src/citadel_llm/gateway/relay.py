@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from citadel_llm.gateway import errors
-from citadel_llm.gateway.accounting.tokens import Tail
+from citadel_llm.gateway.accounting.tokens import Tail, usage_of
 from citadel_llm.gateway.admission.queue import QueueFull, TooLate
 from citadel_llm.gateway.balancing.backend import Attempt, BackendState, Outcome
 from citadel_llm.gateway.balancing.route import ModelRoute, NoBackend
 from citadel_llm.gateway.envelope import Envelope
-from citadel_llm.gateway.errors import ApiError, Header
+from citadel_llm.gateway.errors import ApiError
 from citadel_llm.gateway.exchange import Exchange
-from citadel_llm.gateway.headers import answer_headers
+from citadel_llm.gateway.headers import lines_of
 from citadel_llm.gateway.mirror import mirror
+from citadel_llm.gateway.transport.answers import AnswerHead
 from citadel_llm.gateway.transport.client import EngineConnection, Failure
 
 if TYPE_CHECKING:
     from citadel_llm.gateway.engines import Engines
 
-_EVENT_STREAM = b"text/event-stream"
 _CANNOT = frozenset({429, 500, 502, 503, 504})
 """Statuses by which an engine says that it cannot; another one perhaps can."""
-_PROMPTS = (b'"messages"', b'"prompt"', b'"input"')
 
 
 class Relay:
@@ -40,7 +38,6 @@ class Relay:
     __slots__ = (
         "_asked_again",
         "_attempt",
-        "_bodies",
         "_chain",
         "_connection",
         "_engines",
@@ -49,6 +46,7 @@ class Relay:
         "_exchange",
         "_fallback",
         "_head",
+        "_length",
         "_loop",
         "_lost",
         "_mirrored",
@@ -62,19 +60,18 @@ class Relay:
         self._engines = engines
         self._exchange = exchange
         self._envelope = envelope
-        self._loop = asyncio.get_running_loop()
+        self._loop = engines.loop
         self._chain: Iterator[ModelRoute] | None = None
         self._route = route
-        self._bodies: dict[str, bytes] = {}
         self._attempt: Attempt | None = None  # the one under way
         self._connection: EngineConnection | None = None
-        self._head: tuple[int, list[Header], int | None] | None = None
+        self._head: AnswerHead | None = None
         self._started = False
         self._mirrored = False
         self._asked_again = False
         self._fallback = False
         self._retries = 0
-        self._lost: set[BackendState] = set()
+        self._lost: set[BackendState] | None = None
         self._error: ApiError | None = None
 
     def begin(self) -> None:
@@ -85,9 +82,12 @@ class Relay:
 
     def _enter(self, route: ModelRoute) -> None:
         self._route = route
+        exchange = self._exchange
+        if exchange.budget is not None:
+            exchange.budget.ended()
+        exchange.budget = route.budget
         route.budget.began(self._loop.time())
-        self._exchange.releases.append(route.budget.ended)
-        self._wish = route.wish(self._value_of, self._prompt, self._on_hang)
+        self._wish = route.wish(exchange.value_of, self._envelope.prompt, self._on_hang)
         self._place()
 
     # -- a place
@@ -127,7 +127,7 @@ class Relay:
         """No back end of this model is left: ask one again that lost the connection, or another model."""
         if self._lost and not self._asked_again:
             self._asked_again = True  # once: what kills an engine must not kill it again and again
-            self._wish.avoid -= self._lost
+            self._wish.avoid = self._wish.avoid - self._lost
             self._place()
             return
         if self._chain is None:
@@ -151,17 +151,9 @@ class Relay:
         exchange.backend = backend.name
         exchange.sent_at = time.monotonic()
         self._head = None
-        body = self._bodies.get(backend.served_model)
-        if body is None:
-            body = self._bodies[backend.served_model] = self._envelope.addressed_to(backend.served_model)
+        body = self._envelope.addressed_to(backend.served_model)
         origin = engines.origin(backend)
-        request = b"POST %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n%b" % (
-            exchange.request.path,
-            origin.authority,
-            exchange.headers.forward,
-            len(body),
-            body,
-        )
+        request = exchange.forward(origin.authority, body)
         exchange.request.expect("first_byte_timeout", engines.settings.timeouts.first_byte_s)
         self._connection = engines.pool.send(origin, request, self, fresh=fresh)
         if self._route.arms.shadows and not self._mirrored:
@@ -187,9 +179,9 @@ class Relay:
         if not self._route.budget.withdraw(self._loop.time()):
             raise error
         self._retries += 1
-        self._wish.avoid.add(backend)
+        self._wish.leave(backend)
         if outcome is Outcome.LOST:
-            self._lost.add(backend)
+            self._lost = {backend} | (self._lost or set())
         self._place()
 
     def _elsewhere(self) -> bool:
@@ -197,7 +189,7 @@ class Relay:
         assert self._attempt is not None
         if self._retries >= self._engines.settings.retries.per_request:
             return False
-        self._wish.avoid.add(self._attempt.backend)
+        self._wish.leave(self._attempt.backend)
         try:
             other = self._route.take(self._wish, trusted=True)
         except NoBackend:
@@ -217,9 +209,10 @@ class Relay:
     def on_connected(self) -> None:
         """A connection proves nothing: the kernel opens it for a process that hangs, too."""
 
-    def on_head(self, status: int, headers: list[Header], length: int | None) -> None:
+    def on_head(self, head: AnswerHead, length: int | None) -> None:
         # Without a part of the body it can still be tried elsewhere, so the client is not told yet.
-        self._head = (status, headers, length)
+        self._head = head
+        self._length = length
 
     def on_data(self, data: bytes) -> None:
         exchange = self._exchange
@@ -227,7 +220,7 @@ class Relay:
         assert attempt is not None
         if not self._started:
             assert self._head is not None
-            if self._head[0] in _CANNOT:
+            if self._head.status in _CANNOT:
                 exchange.run(self._first_of_refusal, data)
                 return
             self._start()
@@ -256,10 +249,14 @@ class Relay:
     def _complete(self, data: bytes) -> None:
         exchange = self._exchange
         self._connection = None  # it is kept for another request
-        assert self._head is not None
-        status = self._head[0]
+        head = self._head
+        assert head is not None
+        status = head.status
         if not self._started:
-            if status in _CANNOT and self._elsewhere():
+            if status not in _CANNOT:
+                self._complete_at_once(head, data)
+                return
+            if self._elsewhere():
                 return
             self._start()
         assert exchange.tail is not None
@@ -269,25 +266,42 @@ class Relay:
         self._wish.abandon = None  # it leads back here, and only the collector would free what hangs on it
         exchange.end(data)
 
+    def _complete_at_once(self, head: AnswerHead, data: bytes) -> None:
+        """The whole answer has come, and is the answer."""
+        exchange, attempt = self._exchange, self._attempt
+        assert attempt is not None
+        self._attempt = None
+        attempt.finish(self._loop.time())
+        self._wish.abandon = None
+        answer = lines_of(head)
+        exchange.event_stream = answer.event_stream
+        exchange.used = usage_of(data)
+        if exchange.used is None:
+            exchange.tail = Tail(head=exchange.form == "anthropic")
+            if data:
+                exchange.tail.add(data)
+        if head.status >= 400:
+            exchange.cause = f"engine_{head.status // 100}xx"
+        lines = answer.lines + exchange.answer_lines() + self._way(attempt.backend.arm)
+        exchange.respond(head.status, lines, data, self._length)
+
     def _start(self) -> None:
         """The first part has arrived: from now on this back end's answer is the answer."""
         assert self._head is not None
         assert self._attempt is not None
         self._started = True
-        status, headers, length = self._head
+        status = self._head.status
         exchange = self._exchange
         exchange.tail = Tail(head=exchange.form == "anthropic")
-        exchange.event_stream = any(
-            name == b"content-type" and value.startswith(_EVENT_STREAM) for name, value in headers
-        )
+        answer = lines_of(self._head)
+        exchange.event_stream = answer.event_stream
         if status >= 400:
             exchange.cause = f"engine_{status // 100}xx"
         if status not in _CANNOT:
             self._attempt.first_byte(self._loop.time())
-        lines = answer_headers(headers, exchange.headers.request_id)
-        lines += exchange.answer_lines() + self._way(self._attempt.backend.arm)
+        lines = answer.lines + exchange.answer_lines() + self._way(self._attempt.backend.arm)
         # An announced length would leave no room for the event that tells of an error.
-        exchange.start(status, lines, None if exchange.event_stream else length)
+        exchange.start(status, lines, None if exchange.event_stream else self._length)
         exchange.request.expect("idle_timeout", self._engines.settings.timeouts.idle_s)
         if not exchange.request.writable:
             self.on_pause()
@@ -317,7 +331,7 @@ class Relay:
             self._wish.abandon = None
             raise errors.backend_lost(retry_after_s)
         if failure == "unreachable":
-            self._wish.avoid.add(self._leave(Outcome.UNREACHABLE))
+            self._wish.leave(self._leave(Outcome.UNREACHABLE))
             self._place()
         elif stale:
             # An idle connection ended just as it was used: that says nothing about the engine.
@@ -344,7 +358,7 @@ class Relay:
     def _move_on(self) -> None:
         """The engine hangs. Its other requests move, too; the budget is not for that."""
         self._error = errors.backend_hangs(self._engines.settings.backends.retry_after_s)
-        self._wish.avoid.add(self._leave(Outcome.ABANDONED))
+        self._wish.leave(self._leave(Outcome.ABANDONED))
         self._place()
 
     # -- what the client's side tells
@@ -377,22 +391,3 @@ class Relay:
         if self._connection is not None:
             self._connection.resume()
             self._exchange.request.expect("idle_timeout", self._engines.settings.timeouts.idle_s)
-
-    # -- what the choice of a back end may want to know
-
-    def _value_of(self, source: str) -> str | None:
-        exchange = self._exchange
-        if source == "key":
-            return exchange.key_id
-        if source == "user":
-            return exchange.user
-        wanted = source.removeprefix("header:").encode()
-        return next(
-            (value.decode("latin-1") for name, value in exchange.request.headers if name == wanted), None
-        )
-
-    def _prompt(self) -> memoryview:
-        """The body from where its prompt begins; what comes before may differ between equal prompts."""
-        body = self._envelope.body
-        start = next((at for at in map(body.find, _PROMPTS) if at >= 0), 0)
-        return memoryview(body)[start:]

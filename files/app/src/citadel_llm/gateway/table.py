@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -16,6 +17,8 @@ from citadel_llm.gateway.identity.principal import Rules
 from citadel_llm.schema.key_hash import Pepper
 from citadel_llm.schema.snapshot import RoutingSnapshot
 
+_serials = itertools.count(1)
+
 
 class RoutingTable:
     """One snapshot, ready to serve."""
@@ -24,6 +27,8 @@ class RoutingTable:
         """Raises SnapshotError when keys were hashed with a pepper that is not given."""
         self.snapshot = snapshot
         self.version = snapshot.version
+        self.serial = next(_serials)
+        """What was found out with another table than the one of this number may not hold any more."""
         self.created = snapshot.created.timestamp()
         self.models: dict[str, ModelRoute] = {}
         self._by_name: dict[str, ModelRoute] = {}

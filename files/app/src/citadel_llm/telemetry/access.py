@@ -6,10 +6,10 @@ import json
 import logging
 import queue
 import threading
-import time
 from typing import Any, TextIO
 
 from citadel_llm.telemetry.logs import get_logger, json_stream, output_lock
+from citadel_llm.telemetry.stamps import stamps
 
 _NAME = "citadel.access"
 _BATCH = 256
@@ -28,8 +28,6 @@ class AccessLog:
         self.dropped = 0
         head = {"level": "info", "logger": _NAME, "service": service, "event": "request"}
         self._head = f'Z",{_encode(head)[1:-1]},'
-        self._second = 0
-        self._stamp = ""
         self._lines: list[str] = []
         self._queue: queue.Queue[list[str] | None] = queue.Queue(_MAX_BATCHES)
         self._logger = get_logger(_NAME)
@@ -53,13 +51,8 @@ class AccessLog:
         if self._thread is None:
             self._logger.info("request", **json.loads(f"{{{members}}}"))
             return False
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._stamp = time.strftime('{"timestamp":"%Y-%m-%dT%H:%M:%S.', time.gmtime(second))
         lines = self._lines
-        lines.append(f"{self._stamp}{int((now - second) * 1000):03d}{self._head}{members}}}")
+        lines.append(f'{{"timestamp":"{stamps.now()}{self._head}{members}}}')
         if len(lines) >= _BATCH:
             self.flush()
         return len(lines) == 1

@@ -51,6 +51,12 @@ class Tail:
         return prompt, completion or 0
 
 
+def usage_of(answer: bytes) -> tuple[int, int] | None:
+    """The same of a whole answer, where the counts stand near its end."""
+    prompt, completion = _last_counts(answer[-_KEEP_BYTES:])
+    return None if prompt is None else (prompt, completion or 0)
+
+
 def _last_counts(text: bytes) -> Counts:
     """The counts that the last object `usage` of a text tells."""
     at = text.rfind(_KEY)

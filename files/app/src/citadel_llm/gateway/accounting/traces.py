@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from binascii import hexlify
 from random import getrandbits, random
 from typing import NamedTuple
 
@@ -39,6 +40,15 @@ def trace_of(parent: bytes | None, state: bytes | None, *, sample: float = 1.0) 
             return Trace(trace, span, above, bool(int(flags, 16) & 1), kept)
     sampled = sample >= 1 or random() < sample  # noqa: S311 (chance, not secrecy)
     return Trace(b"%032x" % (getrandbits(128) or 1), span, None, sampled, b"")
+
+
+def new_ids() -> tuple[bytes, Trace]:
+    """An id for a request, 32 hexadecimal digits, and a trace that begins with it.
+
+    They name a request and protect nothing, so they need not be unpredictable.
+    """
+    digits = hexlify(getrandbits(320).to_bytes(40, "little"))
+    return digits[48:], Trace(digits[:32], digits[32:48], None, True, b"")
 
 
 def server_timing(request_s: float, queue_s: float, engine_s: float) -> bytes:

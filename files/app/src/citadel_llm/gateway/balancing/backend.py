@@ -50,6 +50,9 @@ class Outcome(Enum):
         self.place = len(type(self).__members__)  # a list is counted in faster than a dictionary
 
 
+_FINISHED = Outcome.FINISHED.place
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """Settings that every back end is held to."""
@@ -161,6 +164,20 @@ class BackendState:
         self.ewma_first_byte = seconds if known == 0.0 else known + _EWMA * (seconds - known)
         if self.breaker.success(now, trial=attempt.trial):
             self._returned(now)
+
+    def served(self, attempt: Attempt, now: float) -> None:
+        """A whole answer that is not a failure came at once: `answered` and `ended` in one."""
+        self._waiting.pop(attempt, None)
+        self.heard_at = now
+        seconds = now - attempt.started
+        known = self.ewma_first_byte
+        self.ewma_first_byte = seconds if known == 0.0 else known + _EWMA * (seconds - known)
+        if self.breaker.success(now, trial=attempt.trial):
+            self._returned(now)
+        self.in_flight -= 1
+        self._outcomes[_FINISHED] += 1
+        if self.on_room is not None:
+            self.on_room()
 
     def ended(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
         """An attempt is over."""
@@ -343,6 +360,13 @@ class Attempt:
     def chunk(self, now: float) -> None:
         """A further part arrived."""
         self.backend.heard_at = now
+
+    def finish(self, now: float) -> None:
+        """The whole answer came at once, and is no failure."""
+        if self.outcome is None:
+            self.outcome = Outcome.FINISHED
+            self.answered_at = now
+            self.backend.served(self, now)
 
     def end(self, outcome: Outcome, now: float) -> None:
         """It is over."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Set
+from dataclasses import dataclass
 
 from citadel_llm.gateway.balancing.backend import BackendState
+
+_NONE: frozenset[BackendState] = frozenset()
 
 
 @dataclass(slots=True)
@@ -22,7 +24,11 @@ class Wish:
     blocks: tuple[int, ...] = ()
     arm: str | None = None
     """Name of the arm it has been given; None before that."""
-    avoid: set[BackendState] = field(default_factory=set)
+    avoid: Set[BackendState] = _NONE
     """Back ends that this request has tried in vain."""
     abandon: Callable[[], None] | None = None
     """Called when its back end is found to hang."""
+
+    def leave(self, backend: BackendState) -> None:
+        """It has tried this back end in vain."""
+        self.avoid = self.avoid | {backend}

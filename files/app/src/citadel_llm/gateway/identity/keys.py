@@ -45,6 +45,10 @@ class KeyTable:
 
     def find(self, secret: bytes, now: float) -> Principal:
         """The owner of a key. Raises ApiError (401), without the key in it."""
+        return self.look_up(secret, now)[0]
+
+    def look_up(self, secret: bytes, now: float) -> tuple[Principal, float]:
+        """The owner of a key, and until when that holds, in seconds since 1970. Raises ApiError (401)."""
         found = None
         # Every candidate is compared, and one is compared when there is none: time tells nothing about keys.
         candidates = self._entries.get(secret[:KEY_PREFIX_LENGTH])
@@ -62,7 +66,7 @@ class KeyTable:
             raise invalid_key("This API key has been disabled.")
         if found.expires <= now:
             raise invalid_key("This API key has expired.")
-        return found.principal
+        return found.principal, found.expires
 
     def _add(self, key: Key) -> None:
         expires = key.expires.timestamp() if key.expires is not None else float("inf")

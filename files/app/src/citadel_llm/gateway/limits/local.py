@@ -27,6 +27,7 @@ from citadel_llm.gateway.limits.window import (
     until_next_month,
     until_tomorrow,
 )
+from citadel_llm.schema.access import Limits
 
 _BUSY_RETRY_S = 1.0
 _IDLE_S = 62
@@ -44,6 +45,35 @@ class _Recent:
         self.tokens = Window()
         self.in_flight = 0
         self.seen = 0.0
+
+    def begin(self, second: int, tokens: int) -> None:
+        """A request begins."""
+        self.in_flight += 1
+        for window, count in ((self.requests, 1), (self.tokens, tokens)):
+            last = window.last
+            if last[0] == second:
+                last[1] += count
+                window.total += count
+            else:
+                window.add(second, count)
+
+    def end(self, begun: int, change: int, second: int, completion: int) -> None:
+        """A request ends that began in the second `begun`: it used `change` more than it reserved then, and
+        `completion` now.
+        """
+        if self.in_flight:
+            self.in_flight -= 1
+        tokens = self.tokens
+        last = tokens.last
+        if last[0] == second == begun and last[1] + change >= 0:
+            last[1] += change + completion
+            tokens.total += change + completion
+            return
+        if change:
+            tokens.correct(begun, change)
+        if completion:
+            tokens.used(second)
+            tokens.add(second, completion)
 
 
 class LocalLimiter:
@@ -65,22 +95,24 @@ class LocalLimiter:
         second = int(now)
         recents = [self._use(subject.name, now) for subject in subjects]
         for subject, recent in zip(subjects, recents, strict=True):
-            if self._reached(subject, recent, tokens, second):
+            if self._reached(subject.limits, recent, tokens, second) or (
+                _has_quota(subject.limits) and self._quota_reached(subject, tokens)
+            ):
                 return Reservation(subjects, tokens, decision=self._refused(subjects, tokens, now))
         decision = Decision()
+        left_s = second + SPAN_S - now
         for subject, recent in zip(subjects, recents, strict=True):
-            recent.requests.add(second, 1)
-            recent.tokens.add(second, tokens)
-            recent.in_flight += 1
-            self._spend(subject, tokens)
+            recent.begin(second, tokens)
             limits = subject.limits
+            if _has_quota(limits):
+                self._spend(subject, tokens)
             limit = limits.requests_per_minute
             if limit is not None:
-                standing = Standing(limit, limit - recent.requests.total, second + SPAN_S - now)
+                standing = Standing(limit, limit - recent.requests.total, left_s)
                 decision.requests = tighter(decision.requests, standing)
             limit = limits.tokens_per_minute
             if limit is not None:
-                standing = Standing(limit, limit - recent.tokens.total, second + SPAN_S - now)
+                standing = Standing(limit, limit - recent.tokens.total, left_s)
                 decision.tokens = tighter(decision.tokens, standing)
         return Reservation(subjects, tokens, second, decision=decision)
 
@@ -92,9 +124,7 @@ class LocalLimiter:
             recent = self._use(subject.name, now)
             recent.requests.used(second)
             recent.tokens.used(second)
-            recent.requests.add(second, 1)
-            recent.tokens.add(second, reservation.tokens)
-            recent.in_flight += 1
+            recent.begin(second, reservation.tokens)
             self._spend(subject, reservation.tokens)
 
     def settle(self, reservation: Reservation, prompt: int, completion: int) -> None:
@@ -105,32 +135,31 @@ class LocalLimiter:
         for subject in reservation.subjects:
             recent = self._recent.get(subject.name)
             if recent is not None:
-                if recent.in_flight:
-                    recent.in_flight -= 1
-                if change:
-                    recent.tokens.correct(reservation.second, change)
-                if completion:
-                    recent.tokens.used(second)
-                    recent.tokens.add(second, completion)
+                recent.end(reservation.second, change, second, completion)
                 recent.seen = now
-            self._spend(subject, change + completion)
+            if _has_quota(subject.limits):
+                self._spend(subject, change + completion)
 
     # -- deciding
 
-    def _reached(self, subject: Subject, recent: _Recent, tokens: int, second: int) -> bool:
-        """Whether one of a subject's limits is reached."""
-        limits = subject.limits
-        used = recent.requests.used(second)
+    def _reached(self, limits: Limits, recent: _Recent, tokens: int, second: int) -> bool:
+        """Whether a limit on the last minute or on what goes on now is reached."""
+        oldest = second - SPAN_S
+        requests, used = recent.requests, recent.tokens
+        if requests.first <= oldest:
+            requests.used(second)
+        if used.first <= oldest:
+            used.used(second)
         allowed = limits.requests_per_minute
-        if allowed is not None and used >= allowed:
+        if allowed is not None and requests.total >= allowed:
             return True
-        used = recent.tokens.used(second)
         allowed = limits.tokens_per_minute
-        if allowed is not None and used + tokens > allowed:
+        if allowed is not None and used.total + tokens > allowed:
             return True
         allowed = limits.concurrent_requests
-        if allowed is not None and recent.in_flight >= allowed:
-            return True
+        return allowed is not None and recent.in_flight >= allowed
+
+    def _quota_reached(self, subject: Subject, tokens: int) -> bool:
         quota = self._quota(subject)
         if quota is None:
             return False
@@ -212,8 +241,7 @@ class LocalLimiter:
                 return
 
     def _quota(self, subject: Subject) -> Quota | None:
-        limits = subject.limits
-        if limits.tokens_per_day is None and limits.tokens_per_month is None:
+        if not _has_quota(subject.limits):
             return None
         quota = self._quotas.get(subject.name)
         if quota is None:
@@ -238,6 +266,10 @@ class LocalLimiter:
         """Take over counts that were saved by an earlier process."""
         for name, numbers in list(saved.items())[-self._max :]:
             self._quotas[name] = Quota(*numbers)
+
+
+def _has_quota(limits: Limits) -> bool:
+    return limits.tokens_per_day is not None or limits.tokens_per_month is not None
 
 
 def quota_refusals(

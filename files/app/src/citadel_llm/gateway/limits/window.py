@@ -8,6 +8,7 @@ from collections import deque
 WINDOW_S = 60
 SPAN_S = WINDOW_S + 1
 """Until a step that has just begun leaves the window for certain."""
+_NEVER = 1 << 62
 
 
 class Window:
@@ -17,17 +18,22 @@ class Window:
     hold more than the limit. It keeps 61 numbers at most.
     """
 
-    __slots__ = ("_steps", "total")
+    __slots__ = ("_steps", "first", "last", "total")
 
     def __init__(self) -> None:
         self._steps: deque[list[int]] = deque()
         self.total = 0
+        self.first = _NEVER
+        """When the oldest step was; whoever reads `total` looks first whether that has left the window."""
+        self.last = [-1, 0]
+        """The newest step: its second, and what was used in it."""
 
     def used(self, now: float) -> int:
         oldest = int(now) - SPAN_S
         steps = self._steps
         while steps and steps[0][0] <= oldest:
             self.total -= steps.popleft()[1]
+        self.first = steps[0][0] if steps else _NEVER
         return self.total
 
     def add(self, second: int, count: int) -> None:
@@ -35,7 +41,10 @@ class Window:
         if steps and steps[-1][0] >= second:
             steps[-1][1] += count
         else:
-            steps.append([second, count])
+            self.last = [second, count]
+            if not steps:
+                self.first = second
+            steps.append(self.last)
         self.total += count
 
     def correct(self, second: int, change: int) -> None:

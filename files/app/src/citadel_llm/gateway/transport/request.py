@@ -7,29 +7,17 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
-from citadel_llm.gateway.transport.refusals import Refusal, malformed
+from citadel_llm.gateway.transport.head import Head, Header
+from citadel_llm.gateway.transport.refusals import Refusal
 
 if TYPE_CHECKING:
     from citadel_llm.gateway.transport.connection import ClientConnection
 
-Header = tuple[bytes, bytes]
-
-FRAMING = frozenset(
-    {
-        b"connection",
-        b"content-length",
-        b"expect",
-        b"host",
-        b"http2-settings",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-"""Headers that say how the message is to be read. They are kept apart from the others."""
-
 _MAX_LEFT_BEHIND = 64 * 1024  # of a body that nobody waits for: more than that and the connection is closed
 _NO_BODY = (204, 304)
 _LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+_OK = _LINES[200]
 
 
 class Handler(Protocol):
@@ -68,7 +56,7 @@ class Application(Protocol):
 
 
 class Request:
-    """Names of headers are in lower case; `headers` lacks those that frame the message (`FRAMING`)."""
+    """One request; what its head says is in `head`."""
 
     __slots__ = (
         "_chunked",
@@ -80,42 +68,20 @@ class Request:
         "complete",
         "delivered",
         "expects",
-        "framing",
         "handler",
-        "headers",
+        "head",
         "length",
-        "method",
-        "minor",
-        "nominated",
         "parts",
-        "path",
-        "query",
         "received",
         "refusal",
         "started",
     )
 
-    def __init__(
-        self,
-        connection: ClientConnection,
-        method: str,
-        target: bytes,
-        minor: int,
-        headers: list[Header],
-        framing: list[Header],
-    ) -> None:
-        self.method = method
-        self.minor = minor
-        self.headers = headers
-        self.framing = framing
-        self.length: int | None = 0  # None: chunked
-        self.nominated = b""
-        self.expects = False
-        self.close = minor == 0
-        host = self._read_framing(framing)
-        if not target.startswith(b"/"):
-            target = _origin_form(target, host)
-        self.path, _, self.query = target.partition(b"?") if b"?" in target else (target, b"", b"")
+    def __init__(self, connection: ClientConnection, head: Head) -> None:
+        self.head = head
+        self.length = head.length
+        self.expects = head.expects
+        self.close = head.close
         self.handler: Handler | None = None
         self.parts: list[bytes] = []
         self.received = 0
@@ -127,48 +93,33 @@ class Request:
         self._connection = connection
         self._held = b""
         self._chunked = False
-        self._silent = method == "HEAD"
+        self._silent = head.method == "HEAD"
 
-    def _read_framing(self, framing: list[Header]) -> bytes | None:
-        """Decide what the head says of its body and its connection. Raises Refusal when it is ambiguous."""
-        host = None
-        framed = False
-        for name, value in framing:
-            if name == b"host":
-                if host is not None:
-                    raise malformed("there are two Host headers")
-                host = value.strip()
-            elif name in (b"content-length", b"transfer-encoding"):
-                if framed:
-                    raise malformed("the length of its body is told twice")
-                framed = True
-                self.length = self._read_length(name, value.strip().lower())
-            elif name == b"connection":
-                self._read_connection(value)
-            elif name == b"expect":
-                self.expects = value.strip().lower() == b"100-continue" and self.minor > 0
-            elif name == b"upgrade":
-                self.close = True  # not followed, and what comes after could be in any protocol
-        if host is None and self.minor > 0:
-            raise malformed("there is no Host header")
-        return host
+    @property
+    def method(self) -> str:
+        return self.head.method
 
-    def _read_length(self, name: bytes, value: bytes) -> int | None:
-        if name == b"content-length":
-            if not value.isdigit():
-                raise malformed("Content-Length is not one number")
-            return int(value)
-        if value != b"chunked" or self.minor == 0:
-            raise malformed("Transfer-Encoding can only be 'chunked', and only in HTTP/1.1")
-        return None
+    @property
+    def path(self) -> bytes:
+        return self.head.path
 
-    def _read_connection(self, value: bytes) -> None:
-        value = value.strip().lower()
-        if value == b"keep-alive":
-            return
-        self.nominated = value if not self.nominated else self.nominated + b"," + value
-        if b"close" in value or b"upgrade" in value:
-            self.close = True
+    @property
+    def query(self) -> bytes:
+        return self.head.query
+
+    @property
+    def headers(self) -> list[Header]:
+        return self.head.headers
+
+    # -- the body
+
+    def take(self) -> bytes | None:
+        """The body if all of it is here; then it is not told to the handler any more. None otherwise."""
+        if not self.complete or self.delivered or self.refusal is not None:
+            return None
+        self.delivered = True
+        parts, self.parts = self.parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     # -- waiting
 
@@ -187,9 +138,20 @@ class Request:
 
     # -- the answer
 
-    def respond(self, status: int, headers: bytes, body: bytes) -> None:
-        """Send a whole answer. `headers` are lines, each with its CRLF, without framing and date."""
-        self.start(status, headers, len(body))
+    def respond(self, status: int, headers: bytes, body: bytes, length: int | None = -1) -> None:
+        """Send a whole answer. `headers` are lines, each with its CRLF, without framing and date.
+
+        `length` is what its head tells; without it, the body's.
+        """
+        connection = self._connection
+        plain = status == 200 and length == len(body)
+        if plain and self.complete and not (self.close or self._silent or connection.draining):
+            self.started = self.answered = True
+            head = _OK + date() + headers
+            connection.send(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+            connection.done(self)
+            return
+        self.start(status, headers, len(body) if length == -1 else length)
         self.finish(body)
 
     def start(self, status: int, headers: bytes, length: int | None) -> None:
@@ -203,7 +165,7 @@ class Request:
             self._silent = True
         elif length is not None:
             framing = b"content-length: %d\r\n" % length
-        elif self.minor:
+        elif self.head.minor:
             self._chunked = not self._silent
             framing = b"transfer-encoding: chunked\r\n"
         else:
@@ -240,25 +202,12 @@ class Request:
     def cut(self) -> None:
         """End an answer that cannot be completed so that nobody takes it for a whole one."""
         self.answered = True
-        self._connection.cut(framed=self._chunked or self.minor > 0)
+        self._connection.cut(framed=self._chunked or self.head.minor > 0)
 
     def _leaves_much_behind(self) -> bool:
         if self.expects or self.length is None or self.refusal is not None:
             return True
         return self.length - self.received > _MAX_LEFT_BEHIND
-
-
-def _origin_form(target: bytes, host: bytes | None) -> bytes:
-    """The path of a target in absolute form. Raises Refusal when its host is not that of the Host header."""
-    if target == b"*":
-        return target
-    scheme, separator, rest = target.partition(b"://")
-    authority, slash, path = rest.partition(b"/")
-    if not separator or scheme.lower() not in (b"http", b"https"):
-        raise malformed("its target is neither a path nor a URL")
-    if host is None or authority.lower() != host.lower():
-        raise malformed("its URL and its Host header name different hosts")
-    return slash + path if slash else b"/"
 
 
 _date_of = 0
