@@ -15,8 +15,14 @@ _EXPLANATIONS = """What the figures mean:
 - *Citadel* identifies a key, holds it to three limits, counts metrics, writes a line of the access log and a
   usage event, and probes the engine. The router identifies nobody and limits nothing; nginx and the
   minimal proxy do neither and count nothing. LiteLLM knows its master key.
-- The router and nginx are compiled. Citadel is interpreted; what it spends beyond the relay of bytes is what
-  it knows of each request."""
+- The router and nginx are compiled; Citadel is interpreted. A proxy on asyncio's protocols, uvloop and
+  httptools that passes requests on and does nothing else takes about a fifth of the router's time (33 µs
+  beside 156, measured apart from this run): sockets and parsing are not what Citadel's time goes into.
+  It goes into what is known of each request, some 250 small calls of a fraction of a microsecond, none of
+  them large.
+- What follows from a head is found out once, as long as a connection sends the same one again, as these
+  clients do. A client that sends another head with each request, or its head and its body apart, costs about
+  half more Python."""
 
 
 def measure() -> list[str]:
