@@ -55,7 +55,7 @@ class Notice:
 def playbook(name: str, *arguments: str, inventory: Path = SCENARIO / "inventory") -> Run:
     """Run stages of the collection, separated by spaces, against the scenario's hosts."""
     program = str(Path(sys.executable).with_name("ansible-playbook"))
-    command = [program, "-i", str(inventory), "-e", f"@{SCENARIO}/faster.yml"]
+    command = [program, "-i", str(inventory), "-e", f"@{SCENARIO}/vars/faster.yml"]
     books = [f"citadel.llm.{one}" for one in name.split()]
     # Molecule forces colours on what it starts, and a coloured count is none that can be read.
     plain = {name: value for name, value in os.environ.items() if name != "ANSIBLE_FORCE_COLOR"}
