@@ -136,7 +136,10 @@ def plug(state: State, pid: int, address: str) -> None:
     """Lay a cable from the bridge to `eth0` in the network namespace of a process."""
     cable = state.veth(address)
     unplug(state, address)
-    run(["ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(pid)])
+    # Always the same hardware address: another one would be unknown to its neighbours for half a minute.
+    hardware = "02:00:" + ipaddress.IPv4Address(address).packed.hex(":")
+    end = ["peer", "name", "eth0", "address", hardware, "netns", str(pid)]
+    run(["ip", "link", "add", cable, "type", "veth", *end])
     run(["ip", "link", "set", cable, "master", state.bridge, "up"])
     commands = ["link set lo up", f"address add {address}/24 dev eth0", "link set eth0 up"]
     commands.append(f"route add default via {address.rpartition('.')[0]}.1")

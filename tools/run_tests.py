@@ -75,7 +75,7 @@ SLICE = (
     Step("first slice on a real host", ("molecule", "test", "-s", "default")),
 )
 
-FAILURE = re.compile(r"^(\x1b\[[0-9;]*m)*(FAILED\b|ERROR\b|E  +\S|fatal: |\[ERROR\]|CRITICAL )")
+FAILURE = re.compile(r"^(\x1b\[[0-9;]*m|[ │])*(FAILED\b|ERROR\b|E  +\S|fatal: |\[ERROR\]|CRITICAL )")
 """Lines of pytest, Ansible and Molecule that say what failed and why."""
 
 printing = threading.Lock()

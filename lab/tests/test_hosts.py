@@ -40,8 +40,10 @@ def test_a_host_boots_and_its_disks_survive_a_reboot(lab: Lab, suite: str) -> No
         "echo /dev/sda /mnt/b xfs defaults 0 2 >> /etc/fstab; "
         "systemctl daemon-reload; mount -a; echo kept > /mnt/a/file; echo kept > /mnt/b/file",
     )
+    hardware = lab.sh(name, "cat /sys/class/net/eth0/address")
     before = lab.sh(name, "cat /proc/sys/kernel/random/boot_id")
     assert "running" in lab("reboot", name)
+    assert lab.sh(name, "cat /sys/class/net/eth0/address") == hardware
     assert lab.sh(name, "cat /proc/sys/kernel/random/boot_id") != before
     assert lab.sh(name, "cat /mnt/a/file /mnt/b/file; ls /root/marker").split() == [
         "kept",

@@ -97,32 +97,6 @@ def test_lock_that_fails_its_trial_changes_nothing(server: Host, client: OpenAI)
     assert "Paris" in answer(client)
 
 
-def test_wrong_hash_changes_nothing(server: Host, tmp_path: Path) -> None:
-    before = link(server, "/opt/citadel/env")
-    lock = tmp_path / "requirements.txt"
-    lock.write_text("click==8.5.1 --hash=sha256:" + "0" * 64 + "\n")
-    run = playbook(*variables(python_env_lock=str(lock), python_env_trial_imports=[]), book=PYTHON_ENV)
-    assert run.rc != 0
-    assert "click" in run.output
-    assert "hash" in run.output
-    assert link(server, "/opt/citadel/env") == before
-
-
-def test_unreachable_index_changes_nothing(server: Host) -> None:
-    before = link(server, "/opt/citadel/env")
-    run = playbook(
-        *variables(
-            python_env_lock=str(SMALL_LOCK),
-            python_env_trial_imports=["rich"],
-            python_env_index_url="http://127.0.0.1:9/simple",
-        ),
-        book=PYTHON_ENV,
-    )
-    assert run.rc != 0
-    assert "127.0.0.1" in run.output
-    assert link(server, "/opt/citadel/env") == before
-
-
 def test_lock_that_fails_the_health_gate_is_rolled_back(server: Host, client: OpenAI) -> None:
     before = link(server, "/opt/citadel/env")
     passed = playbook(

@@ -116,7 +116,7 @@ def test_upgrade(load: Load, server: Host, tmp_path: Path, tell: Callable[[Resul
         again = stages("python_env", "gateway")
         assert again.rc == 0, again.output[-4000:]
 
-    results = load.during(upgrade, least=LEAST, pause_s=0.1)  # the playbooks need the same two cores
+    results = load.during(upgrade, least=LEAST, pause_s=0.4)  # the playbooks need the same two cores
     tell(results)
     assert passed(results, times=1)
     assert link(server) == before

@@ -25,7 +25,7 @@ HOST = Group(
             "host-down",
             ("citadel-overview", "Hosts"),
             "1m",
-            "1m",
+            "2m",  # longer than what it silences, or that is told when the host is back
         ),
         Alert(
             "HostMemoryLow",
