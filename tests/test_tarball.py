@@ -72,8 +72,6 @@ def test_tarball_provisions_a_host_without_the_repository(tarball: Path, trixie:
     run(BIN / "ansible-galaxy", "collection", "install", "--offline", "-p", "collections", tarball)
     inventory = f"{ADDRESS},"
     extra = ["--extra-vars", json.dumps({"python_env_stack": "none"})]
-    checked = run(BIN / "ansible-playbook", "-i", inventory, "--check", "--diff", *extra, "citadel.llm.site")
-    assert "failed=0" in checked
     run(BIN / "ansible-playbook", "-i", inventory, *extra, "citadel.llm.site")
     again = run(BIN / "ansible-playbook", "-i", inventory, *extra, "citadel.llm.site")
     assert "changed=0" in again.rpartition("PLAY RECAP")[2], again[-4000:]

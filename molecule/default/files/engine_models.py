@@ -15,11 +15,15 @@ import traceback
 from pathlib import Path
 
 import vllm
+import vllm.model_executor.models.registry as registry
 import vllm.v1.engine.core
 import vllm.v1.engine.llm_engine
 import vllm.v1.worker.cpu_model_runner
 import vllm.v1.worker.cpu_worker
 from transformers import AutoConfig, AutoModelForCausalLM
+
+# What vLLM asks of a model's class it asks a process of its own, which reads all libraries once more.
+registry._run_in_subprocess = lambda ask: ask()  # noqa: SLF001
 
 
 def say(line: str) -> None:
