@@ -142,7 +142,7 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> None:
 
 @pytest.fixture(scope="session")
 def engines(server: Host) -> None:
-    """Besides the first engine another one of its model, one for embeddings, and one that is simulated.
+    """Besides the first engine one for embeddings, and one that is simulated.
 
     The simulated one is a deployment like the others but for what its unit starts.
     """
@@ -164,20 +164,18 @@ def more_engines() -> dict[str, Any]:
     """Variables of a host with more engines than the scenario's own."""
     base = yaml.safe_load((INVENTORY / "group_vars/all.yml").read_text())
     (first,) = base["citadel_deployments"]
-    second = {
-        **first,
-        "name": "smollm2-b",
-        "port": 8102,
-        "arguments": {**first["arguments"], "max-num-seqs": 8},
-        "environment": {"VLLM_CPU_OMP_THREADS_BIND": "1"},
-    }
     embeddings = {
         "name": "minilm",
         "model": EMBEDDINGS,
         "task": "embed",
         "port": 8103,
         "accelerator": "cpu",
-        "arguments": {"dtype": "float32", "enforce-eager": True, "kv-cache-memory-bytes": 16 * 2**20},
+        "arguments": {
+            "dtype": "float32",
+            "enforce-eager": True,
+            "kv-cache-memory-bytes": 16 * 2**20,
+            "max-num-seqs": 8,
+        },
         "environment": {"VLLM_CPU_OMP_THREADS_BIND": "1"},
     }
     simulated = {
@@ -188,7 +186,7 @@ def more_engines() -> dict[str, Any]:
         "accelerator": "cpu",
     }
     return {
-        "citadel_deployments": [first, second, embeddings, simulated],
+        "citadel_deployments": [first, embeddings, simulated],
         "model_artifacts": [
             {"name": name, "source": {"directory": str(CACHE / "models" / name)}}
             for name in (MODEL, EMBEDDINGS)

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -59,6 +60,7 @@ def watching(server: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 "monitoring_group_interval": "2s",
                 "monitoring_receivers": [{"name": "hook", "type": "webhook", "url": HOOK}],
                 "monitoring_default_receivers": ["hook"],
+                "config_gateway": {"probes": {"real_every": 3, "real_timeout_s": 5}},
             }
         )
     )
@@ -68,6 +70,7 @@ def watching(server: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     extra = ("-i", str(directory / "groups.yml"), "-e", f"@{directory}/variables.yml")
     run = playbook("citadel.llm.monitoring", *extra, book="citadel.llm.config")
     assert run.rc == 0, run.output[-3000:]
+    server.check_output("systemctl restart citadel-gateway")  # reads how often it probes
     yield
     server.run("systemctl stop receiver")
 
@@ -160,7 +163,13 @@ def test_a_real_engine_answers_every_query_of_its_dashboards(server: Host, clien
             target["health"] == "up" for target in targets
         )
 
+    def probed() -> bool:
+        """By a real request; while clients are served there is none."""
+        probes = quote('citadel_gateway_backend_probes_total{kind="real"}', safe="")
+        return bool(ask(server, f"query?query={probes}")["result"])
+
     until(all_up, 60, "every target is up")
+    until(probed, 60, "the engine is probed")
     wrong: set[str] = set()
 
     def nothing_wrong() -> bool:
