@@ -2,8 +2,7 @@
 
 Of what vLLM 0.32 offers on the CPU: SmolLM2's template tells the model of no tools, so it calls one only when
 it has to (`tool_choice`); that a model calls one of its own accord is not shown. The embedding model cannot
-shorten its vectors (`dimensions`), and compares texts for `/v1/score` and `/v1/rerank` by their cosine. An
-error of the engine in Anthropic's form has the engine's own `type`.
+shorten its vectors (`dimensions`), and compares texts for `/v1/score` and `/v1/rerank` by their cosine.
 """
 
 from __future__ import annotations
@@ -273,7 +272,7 @@ def test_messages_call_tools(claude: anthropic.Anthropic) -> None:
 def test_errors_have_the_form_of_anthropic(claude: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.BadRequestError, match="maximum context length is 1024") as long:
         claude.messages.create(model=MODEL, max_tokens=5, messages=TOO_LONG)
-    assert long.value.body["type"] == "error"  # type: ignore[index, call-overload]
+    assert long.value.body["error"]["type"] == "invalid_request_error"  # type: ignore[index, call-overload]
     with pytest.raises(anthropic.NotFoundError) as missing:
         claude.messages.create(model="no-such-model", max_tokens=5, messages=ASK)
     assert missing.value.body["error"]["type"] == "not_found_error"  # type: ignore[index, call-overload]

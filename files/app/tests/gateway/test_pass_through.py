@@ -128,6 +128,41 @@ async def test_an_engines_error_is_passed_on(gateway: Running, engine: MockEngin
     )
 
 
+@pytest.mark.parametrize(
+    ("status", "type_"),
+    [("400 Bad Request", "invalid_request_error"), ("503 Service Unavailable", "overloaded_error")],
+)
+async def test_an_engines_error_has_anthropics_type(
+    gateway: Running, engine: MockEngine, status: str, type_: str
+) -> None:
+    told = {"type": "error", "error": {"type": "BadRequestError", "message": "é is too long", "at": 3}}
+
+    async def behave(request: Received) -> None:
+        await request.connection.json(told, status)
+
+    engine.behaviour = behave
+    body = {"model": MODEL, "max_tokens": 5, "messages": []}
+    async with gateway.http.post(gateway.url + "/v1/messages", json=body, headers=gateway.auth) as response:
+        assert response.status == int(status.split()[0])
+        error = {"type": type_, "message": "é is too long", "at": 3}
+        request_id = response.headers["x-request-id"]
+        assert await response.json() == {"type": "error", "error": error, "request_id": request_id}
+
+
+@pytest.mark.parametrize("told", [b"no JSON {", b'"text"', b'{"error": "text"}', b"[" * 100_000])
+async def test_what_is_no_error_of_an_engine_is_passed_on(
+    gateway: Running, engine: MockEngine, told: bytes
+) -> None:
+    async def behave(request: Received) -> None:
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-length: {len(told)}\r\n\r\n"
+        await request.connection.write(head.encode() + told)
+
+    engine.behaviour = behave
+    body = {"model": MODEL, "max_tokens": 5, "messages": []}
+    async with gateway.http.post(gateway.url + "/v1/messages", json=body, headers=gateway.auth) as response:
+        assert (response.status, await response.read()) == (400, told)
+
+
 async def test_credentials_and_hop_by_hop_headers_stay_here(gateway: Running, engine: MockEngine) -> None:
     async with await gateway.chat(
         Cookie="session=1",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from citadel_llm.gateway import errors
 from citadel_llm.gateway.accounting.tokens import Tail, usage_of
 from citadel_llm.gateway.admission.queue import QueueFull, TooLate
+from citadel_llm.gateway.api.forms import engine_error
 from citadel_llm.gateway.balancing.backend import Attempt, BackendState, Outcome
 from citadel_llm.gateway.balancing.route import ModelRoute, NoBackend
 from citadel_llm.gateway.envelope import Envelope
@@ -251,18 +252,14 @@ class Relay:
         self._connection = None  # it is kept for another request
         head = self._head
         assert head is not None
-        status = head.status
         if not self._started:
-            if status not in _CANNOT:
+            if head.status not in _CANNOT or not self._elsewhere():
                 self._complete_at_once(head, data)
-                return
-            if self._elsewhere():
-                return
-            self._start()
+            return
         assert exchange.tail is not None
         if data:
             exchange.tail.add(data)
-        self._leave(Outcome.FAILED if status in _CANNOT else Outcome.FINISHED)
+        self._leave(Outcome.FAILED if head.status in _CANNOT else Outcome.FINISHED)
         self._wish.abandon = None  # it leads back here, and only the collector would free what hangs on it
         exchange.end(data)
 
@@ -271,7 +268,10 @@ class Relay:
         exchange, attempt = self._exchange, self._attempt
         assert attempt is not None
         self._attempt = None
-        attempt.finish(self._loop.time())
+        if head.status in _CANNOT:
+            attempt.end(Outcome.FAILED, self._loop.time())
+        else:
+            attempt.finish(self._loop.time())
         self._wish.abandon = None
         answer = lines_of(head)
         exchange.event_stream = answer.event_stream
@@ -282,6 +282,9 @@ class Relay:
                 exchange.tail.add(data)
         if head.status >= 400:
             exchange.cause = f"engine_{head.status // 100}xx"
+            if exchange.form == "anthropic":
+                data = engine_error(head.status, data, exchange.request_id)
+                self._length = len(data)
         lines = answer.lines + exchange.answer_lines() + self._way(attempt.backend.arm)
         exchange.respond(head.status, lines, data, self._length)
 

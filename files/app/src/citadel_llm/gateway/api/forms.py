@@ -39,18 +39,33 @@ def error_event(error: ApiError, form: Form, request_id: str) -> bytes:
     return b"data: " + _dump({"error": _openai(error)}) + b"\n\n"
 
 
+def engine_error(status: int, data: bytes, request_id: str) -> bytes:
+    """An engine's error in Anthropic's form: vLLM gives it a type of its own, which clients do not know."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return data
+    error = document.get("error") if isinstance(document, dict) else None
+    if not isinstance(error, dict):
+        return data
+    named = {**error, "type": _anthropic_type(status)}
+    return _dump({"request_id": request_id, **document, "type": "error", "error": named})
+
+
 def _openai(error: ApiError) -> dict[str, Any]:
     return {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
 
 
 def _anthropic(error: ApiError, request_id: str) -> dict[str, Any]:
-    fallback = "api_error" if error.status >= 500 else "invalid_request_error"
-    type_ = _ANTHROPIC_TYPES.get(error.status, fallback)
     return {
         "type": "error",
-        "error": {"type": type_, "message": error.message},
+        "error": {"type": _anthropic_type(error.status), "message": error.message},
         "request_id": request_id,
     }
+
+
+def _anthropic_type(status: int) -> str:
+    return _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
 
 
 def _dump(document: dict[str, Any]) -> bytes:
