@@ -66,13 +66,13 @@ SMALL_HOSTS = (
     Step("preflight on real hosts", ("molecule", "test", "-s", "preflight"), needs=BASE_IMAGES),
     Step("monitoring on real hosts", ("molecule", "test", "-s", "monitoring"), needs=BASE_IMAGES),
     Step("modules on a real host", ("molecule", "test", "-s", "modules"), needs=BASE_IMAGES),
-    Step("lab and tarball", (*PYTEST, "-m", "lab", "lab/tests", "tests"), needs=BASE_IMAGES),
 )
 SLICE = (
     BASE_IMAGES,
     Step("the lab's model", (PYTHON, "-m", "tools.lab_model", "--prune")),
     Step("the lab's wheelhouse", (PYTHON, "-m", "tools.wheelhouse")),
     Step("first slice on a real host", ("molecule", "test", "-s", "default")),
+    Step("lab and tarball", (*PYTEST, "-m", "lab", "lab/tests", "tests")),
 )
 
 FAILURE = re.compile(r"^(\x1b\[[0-9;]*m|[ │])*(FAILED\b|ERROR\b|E  +\S|fatal: |\[ERROR\]|CRITICAL )")

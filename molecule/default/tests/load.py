@@ -108,12 +108,15 @@ async def _client(
 
 
 async def _real(session: aiohttp.ClientSession, results: Results, stop: threading.Event) -> None:
-    """One request of a real engine after the other, every other one a stream."""
+    """One request of a real engine after the other, every other one a stream.
+
+    There is time between them: vLLM's worker spins for a second after each, on one of the two cores.
+    """
     number = 0
     while not stop.is_set():
         number += 1
         await _ask(session, results, "real", MODEL, stream=number % 2 == 0)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(3)
 
 
 async def _ask(
