@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from conftest import ROOT, answer, playbook, until
+from conftest import ROOT, answer, until
 from openai import OpenAI
 from testinfra.host import Host
 
@@ -48,8 +48,6 @@ def test_reboot(server: Host, client: OpenAI) -> None:
     until(lambda: server.check_output("cat /proc/sys/kernel/random/boot_id") != boot_id, 180, "the reboot")
     until(lambda: "Paris" in answer(client), 300, "an answer after the reboot")
     assert server.check_output("systemctl --failed --no-legend") == ""
-    run = playbook()
-    assert (run.rc, run.changed) == (0, 0), run.output[-4000:]
     listed = subprocess.run(
         ["python3", "-m", "lab", "list"], cwd=ROOT, capture_output=True, text=True, check=True
     )
