@@ -159,6 +159,25 @@ async def test_nothing_is_read_after_a_request_that_closes(site: Site, applicati
     assert len(application.served) == 1
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        HEAD + b"proxy-connection: close\r\ncontent-length: 1\r\n\r\na",
+        CHUNKED + b"1\r\na\r\n0\r\nconnection: close\r\n\r\n",
+    ],
+)
+async def test_what_the_parser_takes_for_a_close_closes(
+    site: Site, application: Recorder, data: bytes
+) -> None:
+    """It reads no further; a client that is told of the close asks again, instead of being refused."""
+    for parts in ([data + NEXT], [data, NEXT], [data[at : at + 1] for at in range(len(data))]):
+        answer = await site.raw(*parts)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\r\nconnection: close\r\n" in answer
+        assert answer.count(b"HTTP/1.1 ") == 1
+    assert len(application.served) == 3
+
+
 async def test_requests_in_one_piece_are_answered_in_their_order(site: Site, application: Recorder) -> None:
     numbers = [b"%d" % number for number in range(20)]
     data = b"".join(HEAD + b"content-length: %d\r\n\r\n%b" % (len(n), n) for n in numbers)

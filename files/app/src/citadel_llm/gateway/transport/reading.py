@@ -175,8 +175,12 @@ class RequestReader:
             request.parts.append(part)
 
     def on_message_complete(self) -> None:
+        parser = self._parser
         if self.parsing is not None and not self._upgrading:
             self.parsing.complete = True
+            if parser is not None and not parser.should_keep_alive():
+                # It takes Proxy-Connection, and what follows a body, for Connection, and reads no further.
+                self.parsing.close = True
             self.parsing = None
 
     # -- reading
@@ -184,7 +188,7 @@ class RequestReader:
     def _remember(self, request: Request, data: bytes) -> None:
         """Keep the head of a request that came alone and whole, if it can come again with another body."""
         head = request.head
-        if request.complete and head.length and not (head.close or head.expects):
+        if request.complete and head.length and not (request.close or head.expects):
             self._known = known(data, len(head.headers) + len(head.framing) + 2, head)
             if self._known is not None and self._known.body_in(data) is None:
                 self._known = None
