@@ -21,8 +21,8 @@ CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
 def test_nothing_is_found_in_half_a_minute(tmp_path: Path) -> None:
     """In a process of its own: it looks at every task and every descriptor.
 
-    The seed is one that once found something. New ones are tried with the command itself, for longer: a change
-    is not held up by what was there before it.
+    The seed is one that once found something. New ones are tried with the command itself, for longer: no
+    change is held up by what was there before it.
     """
     options = ["--seconds", "30", "--seed", "30174744", "--failures", str(tmp_path)]
     argv = [sys.executable, "-m", "tools.fuzz", *options]
