@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from citadel_llm.gateway.transport.head import Known, known
 from citadel_llm.gateway.transport.limits import Limits
+from citadel_llm.gateway.transport.reading import RequestReader
 from files.app.tests.transport.conftest import Recorder, Site
 from files.app.tests.transport.test_fuzz import feed
 
@@ -71,6 +73,36 @@ async def test_a_head_that_comes_again_is_not_read_again(site: Site, application
     assert first.head is second.head
     assert (first.length, second.length) == (3, 11)
     writer.close()
+
+
+async def test_nothing_of_a_connection_that_is_gone_waits_for_the_collector(
+    site: Site, application: Recorder
+) -> None:
+    def readers() -> int:
+        return sum(isinstance(one, RequestReader) for one in gc.get_objects())
+
+    gc.collect()
+    before = readers()
+    gc.disable()
+    try:
+        for parts in (
+            [HEAD % 3 + b"one", HEAD % 3 + b"two"],
+            [HEAD % 3 + b"o"],
+            [b"GET"],
+            [b"nonsense\r\n\r\n"],
+        ):
+            _, writer = await site.connect()
+            for part in parts:
+                writer.write(part)
+                await asyncio.sleep(0.01)
+            writer.close()
+            async with asyncio.timeout(10):
+                while site.http.connections:  # noqa: ASYNC110 (a set has no event)
+                    await asyncio.sleep(0.01)
+        application.served.clear()
+        assert readers() == before
+    finally:
+        gc.enable()
 
 
 def test_limits_hold_for_it_too() -> None:

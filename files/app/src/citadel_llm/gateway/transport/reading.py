@@ -110,11 +110,10 @@ class RequestReader:
         return "HEAD" if head else "GET", self._target
 
     def release(self) -> None:
-        """The connection is gone."""
-        self._parser = None  # it holds this object, and this object holds it
-        self._last = None
-        self.deaf = True
-        self.queue.clear()
+        """The connection is gone: let go of all that leads back here, or only the collector would free it."""
+        self.stop()
+        del self._connection
+        self._parser = self._known = self._last = self.parsing = None
 
     def stop(self) -> None:
         """Read nothing more, and forget what has been read."""
