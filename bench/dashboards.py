@@ -146,7 +146,9 @@ def _backfill(directory: Path, host: Host) -> Prometheus:
             head = f"{name}{{{_label_text(labels)}}}"
             file.writelines(head + tail for tail in shapes[number % SHAPES])
         file.write("# EOF\n")
-    promtool("tsdb", "create-blocks-from", "openmetrics", exposition, server.data)
+    # Each block reads the whole exposition again: large ones, as a server that is 30 days old has.
+    large = f"--max-block-duration={DAYS * 24}h"
+    promtool("tsdb", "create-blocks-from", large, "openmetrics", exposition, server.data)
     exposition.unlink()
     return server
 

@@ -26,7 +26,7 @@ from citadel_llm.schema.routes import Backend, Policy
 from citadel_llm.schema.snapshot import Model
 from files.app.tests.gateway import harness
 
-USERS, REQUESTS, PROMPTS, ROUNDS = 4, 36, 6, 1
+USERS, REQUESTS, PROMPTS, ROUNDS = 4, 36, 6, 2
 WORDS = 480
 """Of a system prompt; nearly as many tokens."""
 _VOCABULARY = (
