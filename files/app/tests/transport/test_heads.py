@@ -79,7 +79,7 @@ async def test_nothing_of_a_connection_that_is_gone_waits_for_the_collector(
     site: Site, application: Recorder
 ) -> None:
     def readers() -> int:
-        return sum(isinstance(one, RequestReader) for one in gc.get_objects())
+        return sum(type(one) is RequestReader for one in gc.get_objects())
 
     gc.collect()
     before = readers()
