@@ -17,6 +17,7 @@ from citadel_llm.gateway.limits.subjects import Reservation, Subject
 from citadel_llm.gateway.limits.window import calendar
 from citadel_llm.schema.access import Limits
 from citadel_llm.schema.gateway_access import LimitSettings
+from files.app.tests.gateway.harness import until
 from files.app.tests.limits.store import PROGRAM, RedisServer
 
 pytestmark = pytest.mark.skipif(
@@ -66,12 +67,6 @@ async def count(limiters: list[Limiter], subjects: list[Subject], tries: int, to
         return True
 
     return sum(await asyncio.gather(*(one(limiters[n % len(limiters)]) for n in range(tries))))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 (what is watched has no event)
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from citadel_llm.gateway.transport.head import Known, known
 from citadel_llm.gateway.transport.limits import Limits
 from citadel_llm.gateway.transport.reading import RequestReader
+from files.app.tests.gateway.harness import until
 from files.app.tests.transport.conftest import Recorder, Site
 from files.app.tests.transport.test_fuzz import feed
 
@@ -96,9 +97,7 @@ async def test_nothing_of_a_connection_that_is_gone_waits_for_the_collector(
                 writer.write(part)
                 await asyncio.sleep(0.01)
             writer.close()
-            async with asyncio.timeout(10):
-                while site.http.connections:  # noqa: ASYNC110 (a set has no event)
-                    await asyncio.sleep(0.01)
+            await until(lambda: not site.http.connections)
         application.served.clear()
         assert readers() == before
     finally:

@@ -174,10 +174,11 @@ class RequestReader:
             request.parts.append(part)
 
     def on_message_complete(self) -> None:
-        parser = self._parser
         if self.parsing is not None and not self._upgrading:
+            parser = self._parser
+            assert parser is not None
             self.parsing.complete = True
-            if parser is not None and not parser.should_keep_alive():
+            if not parser.should_keep_alive():
                 # It takes Proxy-Connection, and what follows a body, for Connection, and reads no further.
                 self.parsing.close = True
             self.parsing = None
